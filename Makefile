@@ -1,0 +1,61 @@
+# Every command people and CI run. `make help` lists them.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# The first interpreter that runs and is new enough; override with `make setup PYTHON=/path/to/python`.
+PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(shell \
+	$(p) -c 'import sys; print("$(p)" if sys.version_info >= (3, 11) else "")' 2>/dev/null)))
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# Hypothesis profile (parity-dev, parity-ci or parity-nightly) and number of test processes.
+PROFILE ?= parity-ci
+WORKERS ?= 2
+
+# xdist does not limit threads, and workers that each start one per core only slow each other down.
+export OMP_NUM_THREADS := 1
+
+PYTEST := $(BIN)/pytest --hypothesis-profile=$(PROFILE) --parity-report=reports
+# Benchmarks mean nothing beside other processes, so parallel runs switch them off instead of being warned about them.
+PARALLEL := -n $(WORKERS) --dist worksteal --benchmark-disable
+
+.PHONY: help setup parity test lint false-alarms parity-gpu clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Create or update .venv; quick when nothing changed
+
+$(STAMP): pyproject.toml setup.py constraints.txt
+	@[ -x $(BIN)/python ] || [ -n "$(PYTHON)" ] || { echo "make: no Python >= 3.11 found; give one with PYTHON=..." >&2; exit 1; }
+	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,mettagrid]'
+	@touch $@
+
+parity: $(STAMP) ## Judge every built-in pair; writes reports/parity.{json,md,html}
+	$(PYTEST) tests/parity -m parity $(PARALLEL)
+
+test: lint ## Lint, then the unit, meta and parity tests
+	$(PYTEST) -m "not nightly" $(PARALLEL)
+
+lint: $(STAMP) ## Style, formatting, types and import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+false-alarms: $(STAMP) ## Clean pairs and negative controls at length; writes reports/false-alarms.json
+	$(BIN)/python -m parity false-alarms
+
+# Serial, because two processes on one GPU distort each other; cuBLAS reads its variable before CUDA starts.
+parity-gpu: export CUBLAS_WORKSPACE_CONFIG := :4096:8
+parity-gpu: $(STAMP) ## Judge every built-in pair on a GPU, which must be there; writes reports/parity-gpu.json
+	$(PYTEST) tests/parity -m parity --parity-device=cuda --parity-require-gpu
+
+clean: ## Remove everything generated, .venv included
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache
+	find parity tests -type d -name __pycache__ -prune -exec rm -rf {} +
+	find reports -mindepth 1 -maxdepth 1 ! -name README.md ! -name sample -exec rm -rf {} +
