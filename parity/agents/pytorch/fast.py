@@ -1,0 +1,97 @@
+"""``fast``: a convolutional encoder over the token box, an LSTM, a critic and an actor with action embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from parity.agents.errors import ConfigError
+from parity.agents.interface import EnvironmentDescription
+from parity.agents.pytorch.graph import Node, read_graph
+from parity.agents.pytorch.layers import ActionEmbedding, ActionHead, Normalizer, TokensToBox
+from parity.agents.pytorch.lstm_wrapper import LSTMWrapper
+from parity.agents.pytorch.pytorch_agent_mixin import PyTorchAgentMixin
+from parity.agents.pytorch.stages import conv_output_size, conv_stage, linear_stage
+
+GRAPH: Mapping[str, Node] = {
+    "_obs_": Node("ObsTokenToBoxShaper"),
+    "obs_normalizer": Node("ObservationNormalizer", ("_obs_",)),
+    "cnn1": Node("Conv2d", ("obs_normalizer",)),
+    "cnn2": Node("Conv2d", ("cnn1",)),
+    "obs_flattener": Node("Flatten", ("cnn2",)),
+    "fc1": Node("Linear", ("obs_flattener",)),
+    "encoded_obs": Node("Linear", ("fc1",)),
+    "_core_": Node("LSTM", ("encoded_obs",)),
+    "critic_1": Node("Linear", ("_core_",)),
+    "_value_": Node("Linear", ("critic_1",)),
+    "actor_1": Node("Linear", ("_core_",)),
+    "_action_embeds_": Node("ActionEmbedding"),
+    "_action_": Node("MettaActorSingleHead", ("actor_1", "_action_embeds_")),
+}
+
+
+class Fast(PyTorchAgentMixin, LSTMWrapper):
+    """The hand-written twin of the graph in ``fixtures/agents/fast.yaml``.
+
+    Args:
+        env: the environment whose box the encoder is built for.
+        clip_range: see ``clip_weights``; 0 turns clipping off.
+        analyze_weights_interval: kept for the trainer.
+        **kwargs: ``components`` (required), ``l2_init_weight_update_interval``, ``observations``, ``extra_config``,
+            ``source``, ``seed``, ``device``, ``dtype``.
+
+    Raises:
+        ConfigError: an unknown keyword, or components that are not this agent's graph.
+    """
+
+    def __init__(
+        self, env: EnvironmentDescription, *, clip_range: float = 0, analyze_weights_interval: int = 300, **kwargs: Any
+    ) -> None:
+        params = self.extract_mixin_params(
+            {"clip_range": clip_range, "analyze_weights_interval": analyze_weights_interval, **kwargs}
+        )
+        parts = read_graph(params["components"], GRAPH, agent="fast", source=params["source"])
+        if parts["_value_"].sizes["out_features"] != 1:
+            raise ConfigError(
+                f"{parts['_value_'].where}: nn_params.out_features is {parts['_value_'].sizes['out_features']}; "
+                "give 1, a state has one value"
+            )
+        drawn = {"seed": params["seed"], "dtype": params["dtype"]}
+        super().__init__(parts["_core_"], parts["encoded_obs"].sizes["out_features"], **drawn)
+        self.init_mixin(env, **params)
+
+        width, height = env.obs_width, env.obs_height
+        self.box = TokensToBox(env.num_layers, width, height, dtype=params["dtype"])
+        self.normalizer = Normalizer(env.num_layers, dtype=params["dtype"])
+        self.cnn1 = conv_stage(parts["cnn1"], env.num_layers, **drawn)
+        width, height = conv_output_size(parts["cnn1"], width, height)
+        self.cnn2 = conv_stage(parts["cnn2"], parts["cnn1"].sizes["out_channels"], **drawn)
+        width, height = conv_output_size(parts["cnn2"], width, height)
+        self.flattener = nn.Flatten()
+        self.fc1 = linear_stage(parts["fc1"], parts["cnn2"].sizes["out_channels"] * width * height, **drawn)
+        self.encoded_obs = linear_stage(parts["encoded_obs"], parts["fc1"].sizes["out_features"], **drawn)
+
+        self.critic_1 = linear_stage(parts["critic_1"], self.hidden_size, **drawn)
+        self.value_head = linear_stage(parts["_value_"], parts["critic_1"].sizes["out_features"], **drawn)
+        self.actor_1 = linear_stage(parts["actor_1"], self.hidden_size, **drawn)
+        self.action_embeds = ActionEmbedding(parts["_action_embeds_"], **drawn)
+        actor, embedding = parts["actor_1"].sizes["out_features"], parts["_action_embeds_"].sizes["embedding_dim"]
+        self.action_head = ActionHead(parts["_action_"], actor, embedding, **drawn)
+        self.to(params["device"])
+
+    def set_feature_encoding(self, remap: Sequence[int], normalizations: Mapping[int, float]) -> None:
+        """Hand the remapping to the box and the normalisations to the normaliser."""
+        self.box.set_feature_remap(remap)
+        self.normalizer.set_normalizations(normalizations)
+
+    def encode_observations(self, tokens: Tensor) -> Tensor:
+        """Tokens ``[N, M, 3]`` uint8 -> ``[N, F]``."""
+        image = self.cnn2(self.cnn1(self.normalizer(self.box(tokens))))
+        return self.encoded_obs(self.fc1(self.flattener(image)))
+
+    def decode_actions(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """The core's output ``[N, H]`` -> logits ``[N, A]`` and value ``[N]``."""
+        value = self.value_head(self.critic_1(hidden)).squeeze(-1)
+        return self.action_head(self.actor_1(hidden), self.action_embeds()), value
