@@ -1,0 +1,1 @@
+"""The pairs that ship: the one place that knows both the harness and the agents."""

@@ -1,0 +1,1 @@
+"""The checks, one module each, and their registry. A check is a strategy of examples and a body that judges one."""

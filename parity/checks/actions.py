@@ -1,0 +1,174 @@
+"""actions: logit indices and actions are a bijection, names keep their embedding rows, samples agree, and what is
+illegal is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+
+from parity.agents.errors import ActionError
+from parity.agents.interface import ACT_LOG_PROB, ACTIONS, ENV_OBS, FULL_LOG_PROBS
+from parity.checks.case import Case
+from parity.checks.draw import SEEDS, WEIGHTS, action_spaces, with_actions
+from parity.checks.oracles.action_space import embedding_rows, illegal_pairs, legal_pairs
+from parity.checks.registry import Check, Example
+from parity.compare.probes import Probes
+from parity.compare.trace import Trace
+from parity.pairs.builds import Sides, Subject
+from parity.pairs.recipe import Pair, Recording
+
+SAMPLES = 64
+EMBEDDINGS = "_action_embeds_"  # the component that holds one row per action name, where a pair has one
+
+
+def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy[Example]:
+    spaces = st.lists(action_spaces(), min_size=2, max_size=3)
+    return st.fixed_dictionaries({"weights": WEIGHTS, "spaces": spaces, "sampling": SEEDS})
+
+
+def _judge(case: Case, example: Example) -> None:
+    first = example["spaces"][0]
+    sides = case.builds.sides(
+        case.recipe(with_actions(case.pair.recipe.environment, first)), example["weights"]
+    )
+    _bijection(case, sides, first["max_args"])
+    _refusals(case, sides, first["max_args"])
+    _rows(case, sides, example["spaces"])
+    _sampling(case, sides, example["sampling"])
+
+
+def _bijection(case: Case, sides: Sides, max_args: list[int]) -> None:
+    pairs = legal_pairs(max_args)
+
+    def observe(subject: Subject) -> dict[str, Any]:
+        policy, device = subject.policy, subject.device
+        actions = torch.tensor(pairs, dtype=torch.int64, device=device)
+        indices = policy.convert_action_to_logit_index(actions)
+        back = policy.convert_logit_index_to_action(torch.arange(len(pairs), device=device))
+        folded = policy.convert_action_to_logit_index(actions.to(torch.int32).reshape(1, -1, 2))
+        return {
+            "action -> logit": indices.tolist(),
+            "logit -> action": [tuple(pair) for pair in back.tolist()],
+            "logit -> action dtype": str(back.dtype),
+            "action -> logit, int32 with another leading shape": folded.flatten().tolist(),
+        }
+
+    order = list(range(len(pairs)))
+    expected = {
+        "action -> logit": order,
+        "logit -> action": pairs,
+        "logit -> action dtype": "torch.int32",
+        "action -> logit, int32 with another leading shape": order,
+    }
+    cause = "the logit index of type i starts after i types and all their arguments: type + cumsum(max_args)[type] + arg"
+    case.facts(observe, expected, sides, phase="forward", component="action conversion", cause=cause)
+
+
+def _refusals(case: Case, sides: Sides, max_args: list[int]) -> None:
+    total = len(legal_pairs(max_args))
+
+    def observe(subject: Subject) -> dict[str, Any]:
+        policy, device = subject.policy, subject.device
+        found: dict[str, Any] = {}
+        for pair in illegal_pairs(max_args):
+            found[f"illegal action {pair}"] = _outcome(
+                policy.convert_action_to_logit_index, torch.tensor([pair], device=device), pair[0]
+            )
+        for index in (-1, total):
+            found[f"illegal logit index {index}"] = _outcome(
+                policy.convert_logit_index_to_action, torch.tensor([index], device=device), index
+            )
+        return found
+
+    expected = {f"illegal action {pair}": "refused, naming it" for pair in illegal_pairs(max_args)}
+    expected |= {f"illegal logit index {index}": "refused, naming it" for index in (-1, total)}
+    case.facts(observe, expected, sides, phase="forward", component="action conversion")
+
+
+def _outcome(convert: Any, value: Tensor, named: int) -> str:
+    try:
+        result = convert(value)
+    except ActionError as error:
+        return "refused, naming it" if str(named) in str(error) else f"refused without naming it: {error}"
+    except Exception as error:
+        return f"raises {type(error).__name__}: {error}"
+    return f"accepted as {result.tolist()}"
+
+
+def _rows(case: Case, sides: Sides, spaces: list[dict[str, Any]]) -> None:
+    """After each further activation, logit i is scored with the row its full name was first given."""
+    activations = [(space["names"], space["max_args"]) for space in spaces]
+    environment = sides.reference.recipe.environment
+    observations = case.pair.generate(environment, rows=2, seed=3)
+
+    def program(subject: Subject, trace: Trace) -> None:
+        for number, activation in enumerate(activations):
+            trace.step = number
+            trace.phase = "build"
+            subject.policy.activate_actions(*activation)
+            trace.phase = "rollout"
+            td = TensorDict({ENV_OBS: observations.to(subject.device)}, batch_size=[2])
+            trace.record(FULL_LOG_PROBS, subject.policy(td)[FULL_LOG_PROBS])
+
+    case.parity(program, sides, probe=True)
+    if EMBEDDINGS not in case.pair.paths("reference"):
+        return
+
+    def observe(subject: Subject) -> dict[str, Any]:
+        subject = subject.copy()
+        for activation in activations[1:]:
+            subject.policy.activate_actions(*activation)
+        path = case.pair.paths(subject.side)[EMBEDDINGS]
+        with Probes(subject.policy, {EMBEDDINGS: path}, Trace()) as probes, torch.no_grad():
+            subject.policy(TensorDict({ENV_OBS: observations.to(subject.device)}, batch_size=[2]))
+        rows = probes.calls[0].outputs[0]
+        table = next(subject.policy.get_submodule(path).parameters())
+        equal = (rows[:, None] == table[None]).all(-1)
+        return {"rows": [int(row.nonzero()[0]) if bool(row.any()) else None for row in equal]}
+
+    expected = {"rows": embedding_rows(activations)}
+    cause = "each full name keeps the row it was first given, in first-seen order from row 0"
+    case.facts(observe, expected, sides, phase="rollout", component=EMBEDDINGS, cause=cause)
+
+
+def _sampling(case: Case, sides: Sides, seed: int) -> None:
+    environment = sides.reference.recipe.environment
+    observations = case.pair.generate(environment, rows=SAMPLES, seed=seed)
+    pairs = legal_pairs(environment.max_action_args)
+
+    def sample(subject: Subject) -> TensorDictBase:
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            return subject.policy(TensorDict({ENV_OBS: observations.to(subject.device)}, batch_size=[SAMPLES]))
+
+    def program(subject: Subject, trace: Trace) -> None:
+        trace.phase = "rollout"
+        td = sample(subject)
+        trace.record(ACTIONS, td[ACTIONS], judged="sampled")
+        trace.record(ACT_LOG_PROB, td[ACT_LOG_PROB], judged="sampled", scale=float(td[FULL_LOG_PROBS].abs().max()))
+
+    def looked_up(subject: Subject, trace: Trace) -> None:
+        trace.phase = "rollout"
+        td = sample(subject)
+        indices = [pairs.index((kind, argument)) for kind, argument in td[ACTIONS].tolist()]
+        rows = torch.arange(SAMPLES, device=subject.device)
+        trace.record(ACT_LOG_PROB, td[FULL_LOG_PROBS][rows, torch.tensor(indices, device=subject.device)])
+
+    def returned(subject: Subject, trace: Trace) -> None:
+        trace.phase = "rollout"
+        trace.record(ACT_LOG_PROB, sample(subject)[ACT_LOG_PROB])
+
+    case.parity(program, sides)
+    case.contract(looked_up, returned, sides, cause="act_log_prob is not the log-prob of the sampled action")
+
+
+CHECK = Check(
+    name="actions",
+    summary="bijection over ragged action spaces, embedding rows by name, equal samples, refusals",
+    examples=_examples,
+    judge=_judge,
+)

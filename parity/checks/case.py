@@ -1,0 +1,288 @@
+"""A case: one pair, check, dtype and device being judged; what check bodies use to run both sides and compare."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import tensordict
+import torch
+from torch import Tensor, nn
+
+from parity.agents.interface import EnvironmentDescription
+from parity.compare.bounds import same_bits
+from parity.compare.blame import ComponentPair, blame_backward, blame_forward
+from parity.compare.judge import Outcome, judge
+from parity.compare.probes import Call, Probes
+from parity.compare.trace import Trace
+from parity.compare.verdict import Divergence, DivergenceFound, Inconclusive, Misuse, Rung
+from parity.pairs.builds import Builds, Sides, Subject
+from parity.pairs.recipe import Pair, Recipe, Recording
+
+#: Code of these is not to blame for an error that passes through it.
+_LIBRARIES = tuple(f"{path}{os.sep}" for library in (torch, tensordict) for path in library.__path__)
+
+Program = Callable[[Subject, Trace], None]
+"""Runs one subject and records what it does; runs the same way on every subject."""
+
+
+@dataclass
+class _Run:
+    trace: Trace
+    calls: list[Call]
+
+
+class _Raised(Exception):
+    """A program raised; ``trace`` holds what was recorded until then."""
+
+    def __init__(self, error: Exception, trace: Trace, component: str) -> None:
+        super().__init__(str(error))
+        self.error, self.trace, self.component = error, trace, component
+
+
+@dataclass
+class Case:
+    """The state of judging one cell; a new one for each example, over shared builds."""
+
+    pair: Pair
+    builds: Builds
+    dtype: torch.dtype
+    device: str
+    recordings: dict[str, Recording]
+    outcome: Outcome = field(default_factory=Outcome)
+
+    def recipe(self, environment: EnvironmentDescription | None = None, **system: Any) -> Recipe:
+        """The pair's recipe in this case's dtype and on its device, for another environment or seed if given."""
+        recipe = self.pair.recipe.with_system(dtype=self.dtype, device=self.device, **system)
+        return dataclasses.replace(recipe, environment=environment) if environment is not None else recipe
+
+    def parity(self, program: Program, sides: Sides, *, probe: bool = False) -> None:
+        """Run ``program`` on both sides and judge the candidate's trace by the reference's.
+
+        With ``probe``, component outputs (and gradients) are compared as well, and an unprobed run of each side must
+        give the same bits. Without it, probes come in only to pin a divergence.
+
+        Raises:
+            DivergenceFound: with the first divergence, pinned.
+            Misuse: the reference raised, or probing changed a value.
+        """
+        outcome, runs = self._compare(program, sides, probe)
+        if probe:
+            self._prove_non_interference(program, sides, runs)
+        if outcome.divergence is not None and not probe:
+            pinned, probed_runs = self._compare(program, sides, True)
+            if pinned.divergence is not None:
+                outcome, runs = pinned, probed_runs
+        self.outcome.absorb(outcome)
+        if outcome.divergence is not None:
+            divergence = self._blame(outcome.divergence, sides, runs)
+            self.outcome.divergence = divergence
+            raise DivergenceFound(divergence)
+
+    def contract(self, expected: Program, actual: Program, sides: Sides, *, cause: str = "") -> None:
+        """Judge each side against a property of its own: what ``actual`` records must be what ``expected`` records.
+
+        Raises:
+            DivergenceFound: ``side`` tells which side deviates, ``both`` when both do at the same place.
+        """
+        found: dict[str, Divergence] = {}
+        for subject in (sides.reference, sides.candidate):
+            try:
+                base = self._run(expected, subject, probe=False)
+                run = self._run(actual, subject, probe=False)
+            except _Raised as raised:
+                found[subject.side] = self._raised(raised, subject)
+                continue
+            outcome = judge(
+                base.trace,
+                run.trace,
+                rerun=lambda number, s=subject: self._run(expected, self.builds.twin(s, number), probe=False).trace,
+                rerun_candidate=lambda number, s=subject: self._run(
+                    actual, self.builds.twin(s, number), probe=False
+                ).trace,
+                wide=lambda s=subject: self._run(expected, self.builds.wide(s), probe=False).trace,
+            )
+            if outcome.divergence is not None:
+                found[subject.side] = outcome.divergence
+            else:
+                self.outcome.absorb(outcome)
+        self._report(found, cause)
+
+    def facts(self, observe: Callable[[Subject], dict[str, Any]], expected: dict[str, Any], sides: Sides,
+              *, phase: str, component: str = "", cause: str = "") -> None:  # fmt: skip
+        """Judge plain facts of each side against expected values, key by key.
+
+        ``component`` overrides the place that a divergence names; by default it is the key.
+        """
+        found: dict[str, Divergence] = {}
+        for subject in (sides.reference, sides.candidate):
+            try:
+                with _quiet(subject):
+                    actual = observe(subject)
+            except (DivergenceFound, Inconclusive, Misuse):
+                raise
+            except Exception as error:
+                trace = Trace()
+                trace.phase = phase
+                where = component or self._raising_component(observe, subject)
+                found[subject.side] = self._raised(_Raised(error, trace, where), subject)
+                continue
+            for key, value in expected.items():
+                if actual.get(key) != value:
+                    found[subject.side] = Divergence(
+                        kind="fact",
+                        phase=phase,
+                        component=component or key,
+                        key=key,
+                        reference=value,
+                        candidate=actual.get(key),
+                        rung=Rung.BITS,
+                    )
+                    break
+        self._report(found, cause)
+
+    def _raising_component(self, observe: Callable[[Subject], Any], subject: Subject) -> str:
+        """Observe once more with probes, which also sit on copies of the subject; empty when no component raises."""
+        subject = subject.copy()
+        probes = Probes(subject.policy, self.pair.paths(subject.side), Trace())
+        with _quiet(subject), probes, suppress(Exception):
+            observe(subject)
+        return probes.active[-1] if probes.active else ""
+
+    def _report(self, found: dict[str, Divergence], cause: str) -> None:
+        """Raise what contract checks found, preferring the candidate and saying so when both sides deviate alike."""
+        if not found:
+            return
+        side, divergence = next(reversed(found.items()))
+        if len(found) == 2:
+            first, second = found.values()
+            if (first.component, first.key, first.phase) == (second.component, second.key, second.phase):
+                side = "both"
+        note = {
+            "both": "both sides deviate here from what the contract asks: the fault is shared",
+            "reference": "it is the reference that deviates from what the contract asks",
+            "candidate": "judged against the contract, not against the other side",
+        }[side]
+        divergence = dataclasses.replace(
+            divergence, side=side, cause=cause or divergence.cause, notes=(*divergence.notes, note)
+        )
+        self.outcome.divergence = divergence
+        raise DivergenceFound(divergence)
+
+    def _compare(self, program: Program, sides: Sides, probe: bool) -> tuple[Outcome, dict[str, _Run]]:
+        try:
+            reference = self._run(program, sides.reference, probe)
+        except _Raised as raised:
+            raise Misuse(
+                f"the reference raised {type(raised.error).__name__} in phase {raised.trace.phase!r}: {raised.error}; "
+                "a pair needs a reference that runs on every legal input"
+            ) from raised.error
+        try:
+            candidate = self._run(program, sides.candidate, probe)
+        except _Raised as raised:
+            divergence = self._raised(raised, sides.candidate)
+            return Outcome(divergence=divergence), {"reference": reference}
+        outcome = judge(
+            reference.trace,
+            candidate.trace,
+            rerun=lambda number: self._run(program, self.builds.twin(sides.reference, number), probe).trace,
+            wide=lambda: self._run(program, self.builds.wide(sides.reference), probe).trace,
+        )
+        return outcome, {"reference": reference, "candidate": candidate}
+
+    def _run(self, program: Program, subject: Subject, probe: bool, copy: bool = False) -> _Run:
+        """Run a copy of the subject from fixed random state, so that every run of a program sees the same stream."""
+        original, subject, trace = subject, subject.copy(), Trace()
+        paths = self.pair.paths(subject.side) if probe else {}
+        probes = Probes(subject.policy, paths, trace, copy=copy)
+        with _quiet(subject), probes:
+            trace.probes = probes
+            try:
+                program(subject, trace)
+            except (DivergenceFound, Inconclusive, Misuse):
+                raise
+            except Exception as error:
+                raise _Raised(error, trace, probes.active[-1] if probes.active else "") from error
+        if probes.stale:  # something was written into in place: keep copies this time
+            return self._run(program, original, probe, copy=True)
+        return _Run(trace, probes.calls)
+
+    def _raised(self, raised: _Raised, subject: Subject) -> Divergence:
+        frames = traceback.extract_tb(raised.error.__traceback__)
+        own = [frame for frame in frames if not frame.filename.startswith(_LIBRARIES)]
+        frame = own[-1] if own else frames[-1]
+        component = raised.component
+        return Divergence(
+            kind="raised",
+            phase=raised.trace.phase,
+            component=component or frame.name,
+            key=type(raised.error).__name__,
+            side=subject.side,
+            candidate_component=self.pair.paths(subject.side).get(component, ""),
+            step=raised.trace.step,
+            reference="completes",
+            candidate=f"raises {type(raised.error).__name__}: {raised.error}",
+            rung=Rung.BITS,
+            notes=(f"raised in {frame.name} ({frame.filename.rpartition('/')[2]}, line {frame.lineno})",),
+        )
+
+    def _prove_non_interference(self, program: Program, sides: Sides, runs: dict[str, _Run]) -> None:
+        for side, run in runs.items():
+            bare = self._run(program, getattr(sides, side), probe=False).trace
+            watched = run.trace.without_probes()
+            for place, entry in watched:
+                other = bare.entries.get(place)
+                same = other is not None and (
+                    same_bits(entry.value, other.value)
+                    if isinstance(entry.value, Tensor) and isinstance(other.value, Tensor)
+                    else entry.value == other.value
+                )
+                if not same:
+                    raise Misuse(
+                        f"probing the {side} changed {place.phase} / {place.component} / {place.key}; a component must "
+                        "not depend on being watched, so nothing was judged"
+                    )
+
+    def _blame(self, divergence: Divergence, sides: Sides, runs: dict[str, _Run]) -> Divergence:
+        if divergence.kind == "raised" or "candidate" not in runs or divergence.component not in self._names:
+            return divergence
+        components = self._components(sides)
+        if divergence.phase == "backward":
+            later = list(reversed(self._names[self._names.index(divergence.component) + 1 :]))
+            if not divergence.key.startswith("gradient of output"):
+                later = []  # a parameter's own gradient is wrong while the gradient at its output is right
+            return blame_backward(divergence, components, runs["reference"].calls, later)
+        return blame_forward(divergence, components, runs["reference"].calls, runs["candidate"].calls)
+
+    @property
+    def _names(self) -> list[str]:
+        return [link.name for link in self.pair.components]
+
+    def _components(self, sides: Sides) -> dict[str, ComponentPair]:
+        mine, theirs = sides.reference.copy().policy, sides.candidate.copy().policy
+        return {
+            link.name: ComponentPair(
+                link.name, _at(mine, link.reference), _at(theirs, link.candidate), link.candidate
+            )
+            for link in self.pair.components
+        }
+
+
+@contextmanager
+def _quiet(subject: Subject) -> Iterator[None]:
+    """Fixed random state, put back afterwards; the subject's warnings are its own affair."""
+    devices = [subject.device] if subject.device != "cpu" else []
+    with torch.random.fork_rng(devices=devices), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.manual_seed(20_240_817)
+        yield
+
+
+def _at(module: nn.Module, path: str) -> nn.Module:
+    return module.get_submodule(path)

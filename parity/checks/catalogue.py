@@ -1,0 +1,35 @@
+"""All checks, cheapest and most telling first: the order in which a pair is judged and a fault is caught."""
+
+from __future__ import annotations
+
+from parity.checks import (
+    actions,
+    clipping,
+    construction,
+    features,
+    fields,
+    forward,
+    gradients,
+    initialization,
+    memory,
+    metamorphic,
+    weight_metrics,
+)
+from parity.checks.registry import Check
+
+CHECKS: dict[str, Check] = {
+    module.CHECK.name: module.CHECK
+    for module in (
+        construction,
+        initialization,
+        fields,
+        forward,
+        actions,
+        memory,
+        gradients,
+        clipping,
+        weight_metrics,
+        features,
+        metamorphic,
+    )
+}

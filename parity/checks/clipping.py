@@ -1,0 +1,194 @@
+"""clipping: which weights are clipped and to what bound, when, and the l2-init loss that pulls to the same start."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+
+from parity.checks.case import Case
+from parity.checks.draw import SEEDS, WEIGHTS
+from parity.checks.oracles.clipping import clipped, l2_distance
+from parity.checks.registry import Check, Example
+from parity.compare.trace import Trace
+from parity.pairs.builds import Sides, Subject
+from parity.pairs.recipe import Pair, Recipe, Recording
+
+#: Component kinds whose weights are clipped and pulled to their start: the layers, not embeddings, LSTM or heads.
+LAYERS = {"Linear", "Conv2d"}
+
+
+def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy[Example]:
+    names = [name for name, settings in pair.recipe.config.components.items() if _kind(settings) in LAYERS]
+    # every layer gets its own, so that each example shows a scale that never arrived
+    scales = st.fixed_dictionaries({name: st.sampled_from([1.0, 0.5, 2.0, 0.0]) for name in names})
+    return st.fixed_dictionaries(
+        {
+            "weights": WEIGHTS,
+            "seed": SEEDS,
+            "clip_range": st.sampled_from([0.5, 0.1, 1.0, 0.0]),
+            "clip_scales": scales,
+            "l2_scales": scales,
+        }
+    )
+
+
+def _kind(settings: Any) -> str:
+    return str(settings.get("_target_", "")).rpartition(".")[2]
+
+
+def _recipe(case: Case, example: Example) -> Recipe:
+    components = copy.deepcopy(dict(case.pair.recipe.config.components))
+    for key, scales in (("clip_scale", example["clip_scales"]), ("l2_init_scale", example["l2_scales"])):
+        for name, value in scales.items():
+            components[name][key] = value
+    config = dataclasses.replace(case.pair.recipe.config, components=components, clip_range=example["clip_range"])
+    return dataclasses.replace(case.recipe(seed=example["seed"]), config=config)
+
+
+def _judge(case: Case, example: Example) -> None:
+    recipe = _recipe(case, example)
+    fresh = case.builds.sides(recipe, None)
+    initial = {name: value.detach().clone() for name, value in fresh.reference.policy.named_parameters()}
+    sides = case.builds.sides(recipe, example["weights"])
+    scales = {
+        f"{link.reference}.": (
+            float(recipe.config.components[link.name].get("clip_scale", 1.0)),
+            float(recipe.config.components[link.name].get("l2_init_scale", 1.0)),
+        )
+        for link in case.pair.components
+        if _kind(recipe.config.components[link.name]) in LAYERS
+    }
+    homes = {link.name: f"{link.reference}." for link in case.pair.components}
+    _clip(case, example, sides, initial, scales, homes)
+    _pull(case, sides, initial, scales, homes)
+
+
+def _home(name: str, homes: dict[str, str]) -> str:
+    return next((home for home, prefix in homes.items() if name.startswith(prefix)), name)
+
+
+def _scale(name: str, scales: dict[str, tuple[float, float]], which: int) -> float:
+    """The layer's scale for its weight; 0 for every other parameter."""
+    if not name.endswith(".weight"):
+        return 0.0
+    return next((value[which] for prefix, value in scales.items() if name.startswith(prefix)), 0.0)
+
+
+def _clip(
+    case: Case,
+    example: Example,
+    sides: Sides,
+    initial: dict[str, torch.Tensor],
+    scales: dict[str, tuple[float, float]],
+    homes: dict[str, str],
+) -> None:
+    """Two rounds of moving the weights out and clipping: a bound that is re-based after the first shows in the second."""
+
+    def moved(subject: Subject, round_number: int) -> dict[str, torch.Tensor]:
+        with torch.no_grad():
+            for value in subject.policy.parameters():
+                value.mul_(3.0 + round_number)
+        return subject.to_reference({k: v.detach().clone() for k, v in subject.policy.named_parameters()})
+
+    def program(subject: Subject, trace: Trace) -> None:
+        trace.phase = "clip"
+        for round_number in range(2):
+            trace.step = round_number
+            moved(subject, round_number)
+            subject.policy.clip_weights()
+            _record(subject, trace, homes)
+        trace.step = 2
+        subject.policy.clip_weights()  # idempotent
+        _record(subject, trace, homes)
+
+    def expected(subject: Subject, trace: Trace) -> None:
+        trace.phase = "clip"
+        values = subject.to_reference({k: v.detach().clone() for k, v in subject.policy.named_parameters()})
+        for round_number in range(3):
+            trace.step = round_number
+            for name, value in values.items():
+                start = value * (3.0 + round_number) if round_number < 2 else value
+                bound = example["clip_range"] * _scale(name, scales, 0)
+                values[name] = clipped(start, initial[name].to(start), bound)
+                trace.record(name, values[name], component=_home(name, homes))
+
+    case.parity(program, sides)
+    if case.dtype == torch.float64:
+        case.contract(expected, program, sides)
+
+
+def _record(subject: Subject, trace: Trace, homes: dict[str, str]) -> None:
+    for name, value in subject.to_reference(dict(subject.policy.named_parameters())).items():
+        trace.record(name, value, component=_home(name, homes))
+
+
+def _pull(
+    case: Case,
+    sides: Sides,
+    initial: dict[str, torch.Tensor],
+    scales: dict[str, tuple[float, float]],
+    homes: dict[str, str],
+) -> None:
+    """The l2-init loss and its gradient, before and after the start is re-based on other weights."""
+
+    def program(subject: Subject, trace: Trace) -> None:
+        for round_number in range(2):
+            trace.step, trace.phase = round_number, "forward"
+            subject.policy.zero_grad()
+            loss = subject.policy.l2_init_loss()
+            trace.record("l2_init_loss", loss)
+            trace.phase = "backward"
+            trace.fact("l2_init_loss is differentiable", loss.requires_grad)
+            if loss.requires_grad:
+                loss.backward()
+            _record_gradients(subject, trace, homes)
+            if round_number == 0:
+                with torch.no_grad():
+                    for value in subject.policy.parameters():
+                        value.mul_(0.9)
+                subject.policy.update_l2_init_weight_copy()
+                with torch.no_grad():
+                    for value in subject.policy.parameters():
+                        value.add_(0.01)
+
+    def expected(subject: Subject, trace: Trace) -> None:
+        start = {name: value.to(subject.dtype) for name, value in initial.items()}
+        weights = subject.to_reference({k: v.detach().clone() for k, v in subject.policy.named_parameters()})
+        for round_number in range(2):
+            trace.step, trace.phase = round_number, "forward"
+            loss, gradients = l2_distance(weights, start, {name: _scale(name, scales, 1) for name in weights})
+            trace.record("l2_init_loss", loss)
+            trace.phase = "backward"
+            trace.fact("l2_init_loss is differentiable", True)
+            for name, value in gradients.items():
+                trace.record(name, value, component=_home(name, homes))
+            start = {name: value * 0.9 for name, value in weights.items()}
+            weights = {name: value + 0.01 for name, value in start.items()}
+
+    case.parity(program, sides)
+    if case.dtype == torch.float64:
+        case.contract(expected, program, sides)
+
+
+def _record_gradients(subject: Subject, trace: Trace, homes: dict[str, str]) -> None:
+    raw = {
+        name: torch.zeros_like(value) if value.grad is None else value.grad
+        for name, value in subject.policy.named_parameters()
+    }
+    for name, value in subject.to_reference(raw).items():
+        trace.record(name, value, component=_home(name, homes))
+
+
+CHECK = Check(
+    name="clipping",
+    summary="what is clipped, to what bound, idempotent, off at 0; the l2-init loss, its gradient and re-basing",
+    examples=_examples,
+    judge=_judge,
+    dtypes=("float64", "float32"),
+    needs=frozenset({"clipping"}),
+    share=0.75,
+)

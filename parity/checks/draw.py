@@ -1,0 +1,219 @@
+"""What checks draw: structure by hypothesis, so that failures shrink; bulk numbers from a drawn seed."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from tensordict import TensorDict
+from torch import Tensor
+
+from parity.agents.interface import (
+    DONES,
+    ENV_ID_START,
+    ENV_OBS,
+    MEMORY_C,
+    MEMORY_H,
+    TRUNCATEDS,
+    EnvironmentDescription,
+    Feature,
+)
+from parity.checks.case import Case
+from parity.compare.verdict import Misuse
+from parity.pairs.builds import Sides, Subject
+from parity.pairs.recipe import Recipe, Recording
+
+SEEDS = st.integers(0, 2**16)
+WEIGHTS = st.integers(0, 3)  # few, because each is calibrated once and kept
+SIZES = st.sampled_from(["default", "varied"])  # only two, because each is a build of its own
+OTHER_BOX = (14, 12)  # neither square nor the default
+
+NOTHING, DONE, TRUNCATED, BOTH = range(4)
+RESETS = st.sampled_from([NOTHING, NOTHING, NOTHING, DONE, TRUNCATED, BOTH])
+
+
+def scenes(
+    recordings: dict[str, Recording],
+    *,
+    batch: tuple[int, int] = (1, 3),
+    steps: tuple[int, int] = (1, 4),
+    sizes: st.SearchStrategy[str] = st.just("default"),  # noqa: B008 - strategies are immutable
+) -> st.SearchStrategy[dict[str, Any]]:
+    """Strategy of scenes: observations ``[B, T]`` from a generator or a recording, with a reset schedule.
+
+    With ``sizes=SIZES`` some scenes are of policies whose sizes and box differ from the pair's own: what is right only
+    by chance of the default sizes (an axis of length 1, a square box) shows there.
+    """
+
+    @st.composite
+    def scene(draw: st.DrawFn) -> dict[str, Any]:
+        b = draw(st.integers(*batch))
+        t = draw(st.integers(*steps))
+        return {
+            "source": draw(st.sampled_from(["generated", "generated", *recordings])),
+            "seed": draw(SEEDS),
+            "weights": draw(WEIGHTS),
+            "sizes": draw(sizes),
+            "batch": b,
+            "steps": t,
+            "resets": draw(st.lists(RESETS, min_size=b * t, max_size=b * t)),
+        }
+
+    return scene()
+
+
+@dataclass
+class Scene:
+    """A drawn scene made real: both sides on stress weights, and observations ``[B, T, M, 3]`` with resets."""
+
+    sides: Sides
+    observations: Tensor
+    dones: Tensor
+    truncateds: Tensor
+    seed: int
+
+    @property
+    def batch(self) -> int:
+        """B."""
+        return self.observations.shape[0]
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return self.observations.shape[1]
+
+    def at(self, step: int, subject: Subject, *, env_id: int | None = None) -> TensorDict:
+        """A fresh ``[B]`` TensorDict of one time step."""
+        return self._dictionary(slice(None), step, subject, env_id)
+
+    def sequence(self, subject: Subject, *, env_id: int | None = None) -> TensorDict:
+        """A fresh ``[B, T]`` TensorDict of all steps."""
+        return self._dictionary(slice(None), slice(None), subject, env_id)
+
+    def _dictionary(self, rows: slice, steps: int | slice, subject: Subject, env_id: int | None) -> TensorDict:
+        device = subject.device
+        size = [self.batch] if isinstance(steps, int) else [self.batch, self.steps]
+        values = {
+            ENV_OBS: self.observations[rows, steps].clone().to(device),
+            DONES: self.dones[rows, steps].clone().to(device),
+            TRUNCATEDS: self.truncateds[rows, steps].clone().to(device),
+        }
+        if env_id is not None:
+            values[ENV_ID_START] = torch.full(size, env_id, dtype=torch.int64, device=device)
+        return TensorDict(values, batch_size=size)
+
+    def training(self, subject: Subject, *, memory: bool = True) -> tuple[TensorDict, Tensor]:
+        """A fresh ``[B, T]`` training TensorDict with initial memory, and legal actions ``[B, T, 2]``."""
+        td = self.sequence(subject)
+        if memory:
+            spec = subject.policy.get_agent_experience_spec()
+            for number, key in enumerate((MEMORY_H, MEMORY_C)):
+                start = 0.5 * subject.floats((self.batch, 1, *spec[key].shape), self.seed + number)
+                # only t = 0 is read; what stands behind it must not matter
+                rest = torch.full((self.batch, self.steps - 1, *spec[key].shape), 7.0, dtype=start.dtype)
+                td[key] = torch.cat([start, rest.to(start.device)], dim=1)
+        return td, legal_actions(subject.recipe.environment, (self.batch, self.steps), self.seed).to(subject.device)
+
+
+def open_scene(case: Case, example: dict[str, Any], *, weights: int | None = -1) -> Scene:
+    """Build a drawn scene.
+
+    Args:
+        case: the cell being judged.
+        example: what ``scenes`` drew.
+        weights: None for fresh weights; by default the drawn stress seed.
+
+    Raises:
+        Misuse: the example names a recording that the pair does not have.
+    """
+    b, t, seed = example["batch"], example["steps"], example["seed"]
+    flags = torch.tensor(example["resets"], dtype=torch.int64).reshape(b, t)
+    dones, truncateds = (flags & DONE) > 0, (flags & TRUNCATED) > 0
+    varied = example["sizes"] == "varied"
+    if example["source"] == "generated":
+        environment = case.pair.recipe.environment
+        if varied:
+            environment = dataclasses.replace(environment, obs_width=OTHER_BOX[0], obs_height=OTHER_BOX[1])
+        rows = case.pair.generate(environment, rows=b * t, seed=seed)
+        observations = rows.reshape(b, t, *rows.shape[1:])
+    else:
+        recording = case.recordings.get(example["source"])
+        if recording is None:
+            raise Misuse(
+                f"the example wants recording {example['source']!r}; this pair has {sorted(case.recordings)}"
+            )
+        environment = recording.environment
+        observations, recorded_dones, recorded_truncateds = recording.segment(batch=b, steps=t, seed=seed)
+        dones, truncateds = dones | recorded_dones, truncateds | recorded_truncateds
+    seed_of_weights = example["weights"] if weights == -1 else weights
+    recipe = case.recipe(environment)
+    if varied:
+        recipe = with_sizes(recipe, {path: choices[-1] for path, choices in case.pair.sizes.items()})
+    sides = case.builds.sides(recipe, seed_of_weights)
+    return Scene(sides, observations, dones, truncateds, seed)
+
+
+def with_sizes(recipe: Recipe, sizes: Mapping[tuple[str, ...], Any]) -> Recipe:
+    """The recipe with other YAML sizes: path of keys below ``components`` -> value."""
+    components = copy.deepcopy(dict(recipe.config.components))
+    for (*parents, last), value in sizes.items():
+        holder: Any = components
+        for key in parents:
+            holder = holder[key]
+        holder[last] = value
+    return dataclasses.replace(recipe, config=dataclasses.replace(recipe.config, components=components))
+
+
+def legal_actions(environment: EnvironmentDescription, shape: tuple[int, ...], seed: int) -> Tensor:
+    """Random legal actions ``[*shape, 2]`` int64; every type is about equally likely."""
+    generator = torch.Generator().manual_seed(seed + 17)
+    kinds = torch.randint(0, len(environment.action_names), shape, generator=generator)
+    largest = torch.tensor(environment.max_action_args)[kinds]
+    arguments = (torch.rand(shape, generator=generator) * (largest + 1)).to(torch.int64)
+    return torch.stack([kinds, torch.minimum(arguments, largest)], dim=-1)
+
+
+def action_spaces(largest_total: int = 40) -> st.SearchStrategy[dict[str, Any]]:
+    """Strategy of ragged action spaces: names and inclusive maximum arguments."""
+    sizes = st.lists(st.integers(0, 6), min_size=1, max_size=7).filter(lambda m: sum(m) + len(m) <= largest_total)
+    return sizes.flatmap(
+        lambda m: st.permutations([f"do_{i}" for i in range(len(m))]).map(
+            lambda names: {"names": list(names), "max_args": m}
+        )
+    )
+
+
+def with_actions(environment: EnvironmentDescription, space: dict[str, Any]) -> EnvironmentDescription:
+    """The same environment with a drawn action space."""
+    return dataclasses.replace(
+        environment, action_names=tuple(space["names"]), max_action_args=tuple(space["max_args"])
+    )
+
+
+def feature_tables(environment: EnvironmentDescription) -> st.SearchStrategy[dict[str, Any]]:
+    """Strategy of feature tables made from the environment's: permuted ids, some missing, some new, new norms."""
+    names = list(environment.features)
+    ids = [feature.id for feature in environment.features.values()]
+
+    @st.composite
+    def table(draw: st.DrawFn) -> dict[str, Any]:
+        kept = draw(st.lists(st.sampled_from(names), unique=True, min_size=1, max_size=len(names)))
+        new = [f"new_{i}" for i in range(draw(st.integers(0, 3)))]
+        pool = draw(st.permutations(sorted({*ids, *range(max(ids) + 4)})))
+        norms = st.sampled_from([1.0, 2.0, 7.0, 100.0, 255.0])
+        return {
+            name: {"id": number, "normalization": draw(norms)}
+            for name, number in zip([*kept, *new], pool, strict=False)
+        }
+
+    return table()
+
+
+def to_features(table: dict[str, Any]) -> dict[str, Feature]:
+    """A drawn table as Feature objects."""
+    return {name: Feature(entry["id"], entry["normalization"]) for name, entry in table.items()}

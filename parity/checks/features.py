@@ -1,0 +1,123 @@
+"""features: re-activation with permuted, missing and new feature ids, in training and in eval mode."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from tensordict import TensorDict
+
+from parity.agents.interface import ENV_OBS, FULL_LOG_PROBS, VALUES, EnvironmentDescription
+from parity.checks.case import Case
+from parity.checks.draw import SEEDS, WEIGHTS, feature_tables, to_features
+from parity.checks.oracles.box import FeatureOracle
+from parity.checks.registry import Check, Example
+from parity.compare.probes import Probes
+from parity.compare.trace import Trace
+from parity.pairs.builds import Subject
+from parity.pairs.recipe import Pair, Recording
+
+ROWS = 4
+NORMALISED = "obs_normalizer"  # the component whose output is the normalised box, where a pair has one
+
+
+def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy[Example]:
+    tables = feature_tables(pair.recipe.environment)
+    activation = st.fixed_dictionaries({"features": tables, "training": st.booleans()})
+    return st.fixed_dictionaries(
+        {
+            "weights": WEIGHTS,
+            "seed": SEEDS,
+            "activations": st.lists(activation, min_size=1, max_size=3),
+            "restore": st.booleans(),
+        }
+    )
+
+
+def _judge(case: Case, example: Example) -> None:
+    environment = case.pair.recipe.environment
+    sides = case.builds.sides(case.recipe(), example["weights"])
+    rounds = [
+        (activation["training"], _observations(case, environment, activation["features"], example["seed"] + number))
+        for number, activation in enumerate(example["activations"])
+    ]
+    restored = _restored(environment) if example["restore"] else None
+
+    def activate(subject: Subject, number: int) -> None:
+        if number == 0 and restored is not None:
+            subject.policy.restore_original_feature_mapping(restored)
+        subject.policy.train(example["activations"][number]["training"])
+        subject.policy.activate_observations(to_features(example["activations"][number]["features"]))
+
+    def program(subject: Subject, trace: Trace) -> None:
+        for number, (_, observations) in enumerate(rounds):
+            trace.step, trace.phase = number, "build"
+            activate(subject, number)
+            trace.fact(
+                "original_feature_mapping", subject.policy.original_feature_mapping(), component="original_feature_mapping"
+            )
+            trace.phase = "rollout"
+            td = subject.policy(TensorDict({ENV_OBS: observations.to(subject.device)}, batch_size=[ROWS]))
+            trace.record(FULL_LOG_PROBS, td[FULL_LOG_PROBS])
+            trace.record(VALUES, td[VALUES])
+
+    case.parity(program, sides, probe=True)
+    if NORMALISED not in case.pair.paths("reference"):
+        return
+
+    def expected(subject: Subject, trace: Trace) -> None:
+        oracle = FeatureOracle(environment.num_layers, environment.obs_width, environment.obs_height)
+        oracle.activate(_table(environment), training=True)
+        if restored is not None:
+            oracle.mapping = dict(restored)
+        for number, (training, observations) in enumerate(rounds):
+            trace.step, trace.phase = number, "rollout"
+            table = example["activations"][number]["features"]
+            oracle.activate({n: (f["id"], f["normalization"]) for n, f in table.items()}, training=training)
+            box = torch.tensor(oracle.box(observations.tolist()), dtype=torch.float64)
+            trace.record("box", box.to(subject.dtype).to(subject.device), component=NORMALISED)
+            trace.fact("original_feature_mapping", dict(oracle.mapping), component="original_feature_mapping")
+
+    def actual(subject: Subject, trace: Trace) -> None:
+        path = case.pair.paths(subject.side)[NORMALISED]
+        for number, (_, observations) in enumerate(rounds):
+            trace.step, trace.phase = number, "rollout"
+            activate(subject, number)
+            with Probes(subject.policy, {NORMALISED: path}, Trace()) as probes:
+                subject.policy(TensorDict({ENV_OBS: observations.to(subject.device)}, batch_size=[ROWS]))
+            trace.record("box", probes.calls[0].outputs[0], component=NORMALISED)
+            trace.fact(
+                "original_feature_mapping", subject.policy.original_feature_mapping(), component="original_feature_mapping"
+            )
+
+    case.contract(expected, actual, sides)
+
+
+def _observations(
+    case: Case, environment: EnvironmentDescription, table: dict[str, Any], seed: int
+) -> torch.Tensor:
+    """Half the rows speak the new table's ids, half the old one's, so that unused ids occur."""
+    new = dataclasses.replace(environment, features=to_features(table))
+    halves = [case.pair.generate(described, rows=ROWS // 2, seed=seed) for described in (new, environment)]
+    return torch.cat(halves)
+
+
+def _restored(environment: EnvironmentDescription) -> dict[str, int]:
+    """A mapping as from a checkpoint made elsewhere: the environment's names, their ids in reverse."""
+    ids = [feature.id for feature in environment.features.values()]
+    return dict(zip(environment.features, reversed(ids), strict=True))
+
+
+def _table(environment: EnvironmentDescription) -> dict[str, tuple[int, float]]:
+    return {name: (feature.id, feature.normalization) for name, feature in environment.features.items()}
+
+
+CHECK = Check(
+    name="features",
+    summary="feature ids remapped by name: permuted, missing and new ones, train and eval, and their normalisations",
+    examples=_examples,
+    judge=_judge,
+    needs=frozenset({"features"}),
+)

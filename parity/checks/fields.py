@@ -1,0 +1,243 @@
+"""fields: what a policy reads from and writes to a TensorDict, what it leaves alone, and what it refuses."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+
+from parity.agents.errors import ActionError, IgnoredTokensWarning, MemoryStateError, ObservationError
+from parity.agents.interface import (
+    ACT_LOG_PROB,
+    ACTIONS,
+    BATCH,
+    BPTT,
+    DONES,
+    ENTROPY,
+    ENV_OBS,
+    FULL_LOG_PROBS,
+    MEMORY_C,
+    MEMORY_H,
+    TRUNCATEDS,
+    VALUE,
+    VALUES,
+    FieldSpec,
+)
+from parity.checks.case import Case
+from parity.checks.draw import Scene, legal_actions, open_scene, scenes
+from parity.checks.registry import Check, Example
+from parity.compare.trace import Trace
+from parity.pairs.builds import Subject
+from parity.pairs.recipe import dtype_name
+
+MODES = ("inference", "sequence", "training")
+PHASES = {"inference": "rollout", "sequence": "rollout", "training": "forward"}
+
+
+def _judge(case: Case, example: Example) -> None:
+    scene = open_scene(case, example)
+    spec = {"experience spec": _expected_spec(scene, "memory" in case.pair.capabilities)}
+    case.facts(lambda s: {"experience spec": list(s.policy.get_agent_experience_spec().items())}, spec, scene.sides,
+               phase="build")  # fmt: skip
+    for mode in MODES:
+        phase = PHASES[mode]
+        case.facts(
+            lambda subject, m=mode: _observed(subject, scene, m), _expected(scene, mode), scene.sides, phase=phase
+        )
+        case.parity(lambda subject, trace, m=mode: _written(subject, trace, scene, m), scene.sides)
+        case.contract(
+            lambda subject, trace, m=mode: _computed(subject, trace, scene, m, poison=False),
+            lambda subject, trace, m=mode: _computed(subject, trace, scene, m, poison=True),
+            scene.sides,
+            cause="a key that the policy writes must not be read back on the next call",
+        )
+    case.facts(lambda subject: _warned(subject, scene, case), _WARNED, scene.sides, phase="rollout")
+    case.facts(lambda subject: _refused(subject, scene), _REFUSED, scene.sides, phase="forward")
+
+
+def _expected_spec(scene: Scene, remembers: bool) -> list[tuple[str, FieldSpec]]:
+    """What the experience buffer must keep, in order; the shape of a state is whatever the reference says."""
+    subject = scene.sides.reference
+    flag = FieldSpec((), torch.float32)
+    spec = [(ENV_OBS, FieldSpec((scene.observations.shape[2], 3), torch.uint8)), (DONES, flag), (TRUNCATEDS, flag)]
+    if remembers:
+        given = subject.policy.get_agent_experience_spec().get(MEMORY_H)
+        state = FieldSpec(given.shape if given is not None else (), subject.dtype)
+        spec += [(MEMORY_H, state), (MEMORY_C, state)]
+    return spec
+
+
+def _call(subject: Subject, scene: Scene, mode: str, poison: bool = False) -> tuple[TensorDictBase, TensorDictBase]:
+    """Call a policy in one mode; return the caller's TensorDict and the returned one."""
+    action: Tensor | None = None
+    if mode == "training":
+        td, action = scene.training(subject)
+    else:
+        td = scene.at(0, subject) if mode == "inference" else scene.sequence(subject)
+    if poison:
+        for key in (BPTT, BATCH, *_outputs(scene, mode, subject)):
+            td[key] = torch.full(td.batch_size, 99, dtype=torch.int64, device=subject.device)
+    torch.manual_seed(5)
+    return td, subject.policy(td, action=action)
+
+
+def _outputs(scene: Scene, mode: str, subject: Subject) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    """Key -> shape and dtype of what a mode computes."""
+    lead = (scene.batch,) if mode == "inference" else (scene.batch, scene.steps)
+    environment = subject.recipe.environment
+    logits = len(environment.max_action_args) + sum(environment.max_action_args)
+    scalar = (lead, subject.dtype)
+    if mode == "training":
+        keys = {ACT_LOG_PROB: scalar, ENTROPY: scalar, VALUE: scalar}
+    else:
+        keys = {ACTIONS: ((*lead, 2), torch.int32), ACT_LOG_PROB: scalar, VALUES: scalar}
+    return {**keys, FULL_LOG_PROBS: ((*lead, logits), subject.dtype)}
+
+
+def _expected(scene: Scene, mode: str) -> dict[str, Any]:
+    """The contract of one mode, field by field."""
+    subject = scene.sides.reference
+    lead = (scene.batch,) if mode == "inference" else (scene.batch, scene.steps)
+    time = 1 if mode == "inference" else scene.steps
+    expected: dict[str, Any] = {
+        "batch size": lead,  # first: where it is wrong, every field's shape is
+        BPTT: f"int64 {lead} all {time}",
+        BATCH: f"int64 {lead} all {scene.batch}",
+    }
+    for key, (shape, dtype) in _outputs(scene, mode, subject).items():
+        expected[key] = f"{dtype_name(dtype)} {shape} on {torch.device(subject.device).type}"
+    inputs = set(scene.training(subject)[0].keys()) if mode == "training" else set(scene.at(0, subject).keys())
+    written = {BPTT, BATCH, *_outputs(scene, mode, subject)}
+    expected |= {
+        "keys returned": sorted(inputs | written),
+        "keys of the caller's TensorDict": sorted(inputs if mode == "training" else inputs | written),
+        "the caller's TensorDict is returned": mode != "training",
+        "input not changed": True,
+    }
+    return expected
+
+
+def _observed(subject: Subject, scene: Scene, mode: str) -> dict[str, Any]:
+    subject = subject.copy()
+    before = scene.training(subject)[0] if mode == "training" else _fresh_input(subject, scene, mode)
+    td, out = _call(subject, scene, mode)
+    found: dict[str, Any] = {}
+    for key in (BPTT, BATCH):
+        value = out.get(key, None)
+        if isinstance(value, Tensor):
+            distinct = sorted({int(v) for v in value.flatten().tolist()})
+            shown = str(distinct[0]) if len(distinct) == 1 else f"of {distinct}"
+            found[key] = f"{dtype_name(value.dtype)} {tuple(value.shape)} all {shown}"
+    for key in _outputs(scene, mode, subject):
+        value = out.get(key, None)
+        if isinstance(value, Tensor):
+            found[key] = f"{dtype_name(value.dtype)} {tuple(value.shape)} on {value.device.type}"
+    same = all(torch.equal(before[key], td[key]) for key in before.keys())  # noqa: SIM118 - a TensorDict is no mapping
+    return found | {
+        "batch size": tuple(out.batch_size),
+        "keys returned": sorted(out.keys()),
+        "keys of the caller's TensorDict": sorted(td.keys()),
+        "the caller's TensorDict is returned": out is td,
+        "input not changed": same,
+    }
+
+
+def _fresh_input(subject: Subject, scene: Scene, mode: str) -> TensorDict:
+    return scene.at(0, subject) if mode == "inference" else scene.sequence(subject)
+
+
+def _written(subject: Subject, trace: Trace, scene: Scene, mode: str) -> None:
+    """Names and layout of everything returned, the reference's against the candidate's."""
+    trace.phase = PHASES[mode]
+    _, out = _call(subject, scene, mode)
+    for key in sorted(out.keys()):
+        value = out[key]
+        trace.fact("layout", (tuple(value.shape), dtype_name(value.dtype), value.device.type), component=key)
+    for key in (BPTT, BATCH):
+        trace.record(key, out[key], judged="exact")
+
+
+def _computed(subject: Subject, trace: Trace, scene: Scene, mode: str, *, poison: bool) -> None:
+    """What is computed, with or without stale output keys of another dtype lying in the input."""
+    trace.phase = PHASES[mode]
+    _, out = _call(subject, scene, mode, poison)
+    for key in (BPTT, BATCH, *_outputs(scene, mode, subject)):
+        trace.record(key, out[key])
+
+
+_WARNED = {"warnings for ignored tokens in two calls": 1, "warnings without ignored tokens": 0}
+
+
+def _warned(subject: Subject, scene: Scene, case: Case) -> dict[str, Any]:
+    """A policy warns once in its life, and only when there is something to warn of."""
+    environment = subject.recipe.environment
+    found = {}
+    for name, noise in zip(_WARNED, (True, False), strict=True):
+        fresh = subject.copy()
+        observations = case.pair.generate(environment, rows=4, seed=scene.seed, noise=noise)
+        if noise:  # make sure of one
+            observations[0, 0] = torch.tensor([0x00, 254, 1], dtype=torch.uint8)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for _ in range(2):
+                fresh.policy(TensorDict({ENV_OBS: observations.to(subject.device)}, batch_size=[4]))
+        found[name] = sum(issubclass(entry.category, IgnoredTokensWarning) for entry in caught)
+    return found
+
+
+_REFUSED = {
+    "a state argument": "MemoryStateError",
+    "an empty batch": "ObservationError",
+    "one token too few": "ObservationError",
+    "observations of dtype float32": "ObservationError",
+    "an action of an unknown type": "ActionError",
+    "an action with too large an argument": "ActionError",
+    "a float action": "ActionError",
+    "an action without a time axis": "ActionError",
+}
+
+
+def _refused(subject: Subject, scene: Scene) -> dict[str, Any]:
+    """Misuse of each kind, and the type of error it meets."""
+    environment = subject.recipe.environment
+    td, action = scene.training(subject)
+    step = scene.at(0, subject)
+    short, floating = step.clone(), step.clone()
+    short[ENV_OBS] = short[ENV_OBS][:, 1:]
+    floating[ENV_OBS] = floating[ENV_OBS].to(torch.float32)
+    unknown, large = action.clone(), action.clone()
+    unknown[0, 0, 0] = len(environment.action_names)
+    large[0, 0] = torch.tensor([0, environment.max_action_args[0] + 1])
+    flat = legal_actions(environment, (scene.batch,), scene.seed).to(subject.device)
+    calls: dict[str, tuple[TensorDictBase, Any, Any]] = {
+        "a state argument": (step.clone(), (1, 2), None),
+        "an empty batch": (step[:0], None, None),
+        "one token too few": (short, None, None),
+        "observations of dtype float32": (floating, None, None),
+        "an action of an unknown type": (td.clone(), None, unknown),
+        "an action with too large an argument": (td.clone(), None, large),
+        "a float action": (td.clone(), None, action.to(torch.float32)),
+        "an action without a time axis": (step.clone(), None, flat),
+    }
+    found: dict[str, Any] = {}
+    for name, (given, state, act) in calls.items():
+        try:
+            subject.copy().policy(given, state=state, action=act)
+            found[name] = "accepted"
+        except (ActionError, MemoryStateError, ObservationError) as error:
+            found[name] = type(error).__name__
+        except Exception as error:
+            found[name] = f"{type(error).__name__}: {error}"
+    return found
+
+
+CHECK = Check(
+    name="fields",
+    summary="keys, shapes, dtypes, batch size, bptt, batch; input untouched; nothing read back; misuse refused",
+    examples=lambda pair, recordings: scenes(recordings, batch=(1, 3), steps=(1, 3)),
+    judge=_judge,
+    share=0.5,
+)

@@ -1,0 +1,67 @@
+"""forward: every component's output, and every output of the policy, in inference and in training mode."""
+
+from __future__ import annotations
+
+import torch
+from tensordict import TensorDictBase
+
+from parity.agents.interface import (
+    ACT_LOG_PROB,
+    ACTIONS,
+    ENTROPY,
+    FULL_LOG_PROBS,
+    VALUE,
+    VALUES,
+)
+from parity.checks.case import Case
+from parity.checks.draw import SIZES, open_scene, scenes
+from parity.checks.registry import Check, Example
+from parity.compare.trace import Trace
+from parity.pairs.builds import Subject
+
+
+def _judge(case: Case, example: Example) -> None:
+    scene = open_scene(case, example)
+
+    def program(subject: Subject, trace: Trace) -> None:
+        trace.phase = "forward"
+        td, action = scene.training(subject)
+        record_training(subject.policy(td, action=action), trace)
+        trace.phase = "rollout"
+        with torch.no_grad():
+            for step in range(scene.steps):
+                trace.step = step
+                record_inference(subject.policy(scene.at(step, subject)), trace)
+            trace.step = None
+            trace.phase = "sequence"
+            subject.policy.reset_memory()
+            record_inference(subject.policy(scene.sequence(subject)), trace)
+
+    case.parity(program, scene.sides, probe=True)
+
+
+def record_training(td: TensorDictBase, trace: Trace) -> None:
+    """Record what training mode returns. A log-prob's rounding comes from the largest log-prob it is normalised with."""
+    scale = float(td[FULL_LOG_PROBS].detach().abs().max())
+    trace.record(FULL_LOG_PROBS, td[FULL_LOG_PROBS], scale=scale)
+    trace.record(ACT_LOG_PROB, td[ACT_LOG_PROB], scale=scale)
+    trace.record(ENTROPY, td[ENTROPY], scale=scale)
+    trace.record(VALUE, td[VALUE])
+
+
+def record_inference(td: TensorDictBase, trace: Trace) -> None:
+    """Record what inference returns; the sampled action and its log-prob may flip beside a tie in narrow types."""
+    scale = float(td[FULL_LOG_PROBS].detach().abs().max())
+    trace.record(FULL_LOG_PROBS, td[FULL_LOG_PROBS], scale=scale)
+    trace.record(VALUES, td[VALUES])
+    trace.record(ACTIONS, td[ACTIONS], judged="sampled")
+    trace.record(ACT_LOG_PROB, td[ACT_LOG_PROB], judged="sampled", scale=scale)
+
+
+CHECK = Check(
+    name="forward",
+    summary="encoder, core, logits, values, log-probs and entropy, component by component",
+    examples=lambda pair, recordings: scenes(recordings, sizes=SIZES),
+    judge=_judge,
+    dtypes=("float64", "float32"),
+)

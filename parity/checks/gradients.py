@@ -1,0 +1,84 @@
+"""gradients: every parameter's gradient, and the gradient at every component's output, in backward order."""
+
+from __future__ import annotations
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from parity.agents.interface import ACT_LOG_PROB, ENTROPY, FULL_LOG_PROBS, VALUE
+from parity.checks.case import Case
+from parity.checks.draw import open_scene, scenes
+from parity.checks.registry import Check, Example
+from parity.compare.bounds import BOUNDS, rms
+from parity.compare.trace import Trace
+from parity.pairs.builds import Subject
+
+
+def _judge(case: Case, example: Example) -> None:
+    scene = open_scene(case, example)
+    components = {link.name: link.reference for link in case.pair.components}
+
+    def program(subject: Subject, trace: Trace) -> None:
+        trace.phase = "forward"
+        td, action = scene.training(subject)
+        out = subject.policy(td, action=action)
+        loss = _loss(out, example["seed"])
+        trace.phase = "backward"
+        trace.fact("loss requires gradient", loss.requires_grad)
+        if loss.requires_grad:
+            loss.backward()
+        record_gradients(subject, trace, components)
+
+    case.parity(program, scene.sides, probe=True)
+
+
+def _loss(out: TensorDictBase, seed: int) -> Tensor:
+    """A scalar that weighs every output element differently, so that no two errors cancel."""
+    total: Tensor | None = None
+    for number, key in enumerate((ACT_LOG_PROB, ENTROPY, VALUE, FULL_LOG_PROBS)):
+        value: Tensor = out[key]
+        generator = torch.Generator().manual_seed(seed + 101 * number)
+        weight = torch.randn(value.shape, generator=generator, dtype=torch.float32)
+        term = (value * weight.to(value)).sum()
+        total = term if total is None else total + term
+    assert total is not None
+    return total
+
+
+def record_gradients(subject: Subject, trace: Trace, components: dict[str, str]) -> None:
+    """Record gradients from the loss backwards: per component, at its output, then its parameters'.
+
+    A parameter that got no gradient is recorded as zeros: to an optimizer without momentum or decay they are the same.
+    Null gradients (pure rounding) are given an absolute bound.
+    """
+    raw = {
+        name: torch.zeros_like(value) if value.grad is None else value.grad
+        for name, value in subject.policy.named_parameters()
+    }
+    gradients = subject.to_reference(raw)
+    largest = max((rms(value) for value in gradients.values()), default=0.0)
+    rest = dict(gradients)
+    for component, path in reversed(components.items()):
+        if trace.probes is not None:
+            trace.probes.record_gradients(component)
+        for name in [name for name in rest if name.startswith(f"{path}.")]:
+            _record(trace, name, rest.pop(name), component, largest)
+    for name, value in rest.items():
+        _record(trace, name, value, name, largest)
+
+
+def _record(trace: Trace, name: str, value: Tensor, component: str, largest: float) -> None:
+    null = rms(value) < BOUNDS.null_gradient * largest
+    absolute = BOUNDS.null_gradient * largest if null and value.dtype == torch.float64 else None
+    trace.record(name, value, component=component, absolute=absolute)
+
+
+CHECK = Check(
+    name="gradients",
+    summary="every parameter's gradient and the gradient at every component's output",
+    examples=lambda pair, recordings: scenes(recordings),
+    judge=_judge,
+    dtypes=("float64", "float32"),
+    share=0.75,
+)

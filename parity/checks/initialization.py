@@ -1,0 +1,105 @@
+"""initialization: same seed, same bits, whatever the thread count; where bits differ, the law each parameter follows."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import strategies as st
+
+from parity.checks.case import Case
+from parity.checks.draw import SEEDS
+from parity.checks.oracles.initial import initial_laws
+from parity.checks.registry import Check, Example
+from parity.compare.bounds import same_bits
+from parity.compare.trace import Trace
+from parity.compare.verdict import Divergence, DivergenceFound, Rung
+from parity.pairs.builds import Sides, Subject
+from parity.pairs.recipe import Pair, Recording
+
+
+def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy[Example]:
+    return st.fixed_dictionaries({"seed": SEEDS, "threads": st.sampled_from([1, 2])})
+
+
+def _judge(case: Case, example: Example) -> None:
+    recipe = case.recipe(seed=example["seed"])
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(example["threads"])
+        reference, candidate = case.builds.build("reference", recipe), case.builds.build("candidate", recipe)
+        threads_kept = torch.get_num_threads() == example["threads"]
+    finally:
+        torch.set_num_threads(before)
+    again = case.builds.build("candidate", recipe)
+    other = case.builds.build("candidate", recipe.with_system(seed=example["seed"] + 1))
+    parameters = case.builds.parameter_map(reference.policy, candidate.policy)
+    shapes = {name: value.detach() for name, value in reference.policy.named_parameters()}
+    candidate.to_reference = lambda values: parameters.to_reference(values, shapes)
+    sides = Sides(reference, candidate, parameters)
+    homes = {link.name: link.reference for link in case.pair.components}
+
+    def program(subject: Subject, trace: Trace) -> None:
+        trace.phase = "build"
+        for name, value in subject.to_reference(dict(subject.policy.named_parameters())).items():
+            home = next((home for home, path in homes.items() if name.startswith(f"{path}.")), name)
+            trace.record(name, value, component=home, judged="exact")
+
+    # without keyed generators construction order decides the bits, and only the laws below can be compared
+    if "keyed_init" in case.pair.capabilities:
+        case.parity(program, sides)
+    _same_law(sides, homes)
+    _seed_matters(candidate, again, other, threads_kept)
+
+
+def _same_law(sides: Sides, homes: dict[str, str]) -> None:
+    """Each parameter follows the same law on both sides: constant, orthogonal with a gain, or spread and bound."""
+    mine = initial_laws({name: value.detach() for name, value in sides.reference.policy.named_parameters()})
+    theirs = initial_laws(sides.candidate.to_reference(dict(sides.candidate.policy.named_parameters())))
+    for name, law in mine.items():
+        if not law.agrees(theirs[name]):
+            home = next((home for home, path in homes.items() if name.startswith(f"{path}.")), name)
+            raise DivergenceFound(
+                Divergence(
+                    kind="fact",
+                    phase="build",
+                    component=home,
+                    key=name,
+                    reference=str(law),
+                    candidate=str(theirs[name]),
+                    rung=Rung.BITS,
+                )
+            )
+
+
+def _seed_matters(first: Subject, again: Subject, other: Subject, threads_kept: bool) -> None:
+    """The same seed gives the same bits whatever the thread count; another seed gives others."""
+    named = dict(again.policy.named_parameters())
+    for name, value in first.policy.named_parameters():
+        if not same_bits(value.detach(), named[name].detach()):
+            raise DivergenceFound(_fact(name, "the same bits from the same seed", "other bits"))
+    changed = dict(other.policy.named_parameters())
+    if all(same_bits(value.detach(), changed[name].detach()) for name, value in first.policy.named_parameters()):
+        raise DivergenceFound(_fact("seed", "another seed gives other weights", "the same weights"))
+    if not threads_kept:
+        raise DivergenceFound(_fact("thread count", "put back after building", "changed by building"))
+
+
+def _fact(component: str, expected: str, actual: str) -> Divergence:
+    return Divergence(
+        kind="fact",
+        phase="build",
+        component=component,
+        key=component,
+        reference=expected,
+        candidate=actual,
+        rung=Rung.BITS,
+    )
+
+
+CHECK = Check(
+    name="initialization",
+    summary="same seed, same bits; gain, orthogonality, biases and bounds per parameter",
+    examples=_examples,
+    judge=_judge,
+    dtypes=("float64", "float32"),
+    share=0.5,
+)

@@ -1,0 +1,79 @@
+"""weight_metrics: the same layers and the same numbers, and right ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+
+from parity.checks.case import Case
+from parity.checks.draw import WEIGHTS
+from parity.checks.oracles.spectrum import layer_metrics
+from parity.checks.registry import Check, Example
+from parity.compare.trace import Trace
+from parity.pairs.builds import Subject
+from parity.pairs.recipe import Pair, Recording
+
+
+def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy[Example]:
+    return st.fixed_dictionaries({"weights": WEIGHTS, "delta": st.sampled_from([0.01, 0.001, 0.1, 0.5])})
+
+
+def _judge(case: Case, example: Example) -> None:
+    sides = case.builds.sides(case.recipe(), example["weights"])
+    delta = example["delta"]
+    components = case.pair.recipe.config.components
+    layers = [name for name, settings in components.items() if settings.get("analyze_weights")]
+
+    def program(subject: Subject, trace: Trace) -> None:
+        trace.phase = "metrics"
+        metrics = subject.policy.compute_weight_metrics(delta=delta)
+        trace.fact("layers", [entry["name"] for entry in metrics])
+        _record(metrics, trace)
+
+    def expected(subject: Subject, trace: Trace) -> None:
+        trace.phase = "metrics"
+        weights = subject.to_reference(dict(subject.policy.named_parameters()))
+        paths = {link.name: link.reference for link in case.pair.components}
+        found = []
+        for name in layers:
+            weight = next(
+                value for key, value in weights.items() if key.startswith(f"{paths[name]}.") and key.endswith("weight")
+            )
+            found.append({"name": name, **layer_metrics(weight.detach(), delta)})
+        trace.fact("layers", layers)
+        _record(found, trace)
+
+    case.parity(program, sides)
+    case.contract(expected, program, sides)
+
+    def observe(subject: Subject) -> dict[str, Any]:
+        before = [value.detach().clone() for value in subject.policy.parameters()]
+        first = subject.policy.compute_weight_metrics(delta=delta)
+        second = subject.policy.compute_weight_metrics(delta=delta)
+        return {
+            "deterministic": first == second,
+            "weights untouched": all(
+                torch.equal(a, b) for a, b in zip(before, subject.policy.parameters(), strict=True)
+            ),
+        }
+
+    case.facts(observe, {"deterministic": True, "weights untouched": True}, sides, phase="metrics")
+
+
+def _record(metrics: list[dict[str, Any]], trace: Trace) -> None:
+    for entry in metrics:
+        for key, value in entry.items():
+            if key != "name":
+                trace.record(key, torch.tensor([float(value)], dtype=torch.float64), component=entry["name"])
+
+
+CHECK = Check(
+    name="weight_metrics",
+    summary="singular values, effective rank, norm and power law of the marked layers",
+    examples=_examples,
+    judge=_judge,
+    needs=frozenset({"weight_metrics"}),
+    share=0.5,
+)

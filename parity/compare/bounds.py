@@ -1,0 +1,76 @@
+"""The one table of constants behind every bound, and the distances they bound.
+
+Each constant carries the measurement it rests on. None is widened to silence a case: a case that needs it is a bug or
+a missing rung.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Constants of the ladder."""
+
+    #: float64: allowed = factor x floor. Clean `fast` pair: worst measured/floor see the calibration in docs/ladder.md.
+    float64_factor: float = 10.0
+    #: float64: reference reruns with every weight and float input moved by one ulp, at most.
+    float64_reruns: int = 5
+    #: float64: no bound exceeds this share of the leaf's rms.
+    float64_cap: float = 1e-9
+    #: noise_floor: one-ulp reruns, at most.
+    noise_reruns: int = 3
+    #: noise_floor: limits of R by number of elements: (at least, limit), widest leaves first.
+    noise_limits: tuple[tuple[int, float], ...] = ((1000, 2.0), (64, 3.0), (0, 10.0))
+    #: gradients below this share of the largest parameter's gradient rms are null and judged absolutely.
+    null_gradient: float = 1e-12
+
+    def noise_limit(self, elements: int) -> float:
+        """Return the limit of R for a leaf with so many elements."""
+        return next(limit for least, limit in self.noise_limits if elements >= least)
+
+
+BOUNDS = Bounds()
+
+
+def rms(value: Tensor) -> float:
+    """Root mean square over all elements, in float64; 0.0 for an empty tensor."""
+    if value.numel() == 0:
+        return 0.0
+    wide = value.detach().to(torch.float64)
+    return float(torch.linalg.vector_norm(wide)) / wide.numel() ** 0.5
+
+
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    """True when shape, dtype and every bit agree; NaN equals NaN of the same bits, 0.0 differs from -0.0."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    if a.is_floating_point():
+        integer = {2: torch.int16, 4: torch.int32, 8: torch.int64}[a.element_size()]
+        return bool(torch.equal(a.contiguous().view(integer), b.contiguous().view(integer)))
+    return bool(torch.equal(a, b))
+
+
+def move_one_ulp(value: Tensor, generator: torch.Generator) -> Tensor:
+    """Move every element of a float tensor to a neighbour, up or down at random; zeros stay zero.
+
+    A zero's neighbour is a denormal, which says nothing about rounding and is slow on some processors.
+    """
+    up = torch.randint(0, 2, value.shape, generator=generator, dtype=torch.bool).to(value.device)
+    infinity = torch.full_like(value, float("inf"))
+    return torch.where(value == 0, value, torch.nextafter(value, torch.where(up, infinity, -infinity)))
+
+
+def ulp_distance(a: float, b: float, dtype: torch.dtype) -> float:
+    """How many representable numbers of ``dtype`` lie between ``a`` and ``b``; inf when one is not finite."""
+    pair = torch.tensor([a, b], dtype=torch.float64).to(dtype)
+    if not bool(torch.isfinite(pair).all()):
+        return float("inf")
+    bits = pair.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[pair.element_size()]).tolist()
+    lowest = -(1 << (8 * pair.element_size() - 1))
+    first, second = (value if value >= 0 else lowest - value for value in bits)
+    return float(abs(first - second))

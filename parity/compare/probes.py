@@ -1,0 +1,177 @@
+"""Probes: forward hooks and tensor hooks that keep what components take, return and are sent back as gradients.
+
+They return nothing, so they cannot change a value; that probed and unprobed runs agree bit for bit is proven on every
+run nevertheless. Module full-backward hooks are not used: they wrap tensors and measurably change gradient bits.
+
+Copying every tensor would cost up to half a forward pass, so tensors are kept by reference, with their version
+counters. Whoever writes into one in place afterwards moves its counter: the run is then ``stale`` and must be repeated
+with ``copy=True``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from parity.compare.trace import Place, Trace
+from parity.compare.verdict import Misuse
+
+
+@dataclass
+class Call:
+    """One call of one component: its positional inputs and its outputs, detached, and where the run stood."""
+
+    component: str
+    place: Place
+    inputs: tuple[Any, ...]
+    outputs: tuple[Tensor, ...]
+    gradients: dict[int, Tensor] = field(default_factory=dict)
+
+
+class Probes:
+    """Watch the named components of one module while a program runs.
+
+    Args:
+        module: the side's outermost module.
+        paths: component name -> module path below ``module``.
+        trace: receives one entry per component output, in execution order.
+        copy: copy tensors instead of keeping references; needed where ``stale`` came out true.
+
+    Raises:
+        Misuse: a path names no submodule.
+    """
+
+    def __init__(self, module: nn.Module, paths: Mapping[str, str], trace: Trace, *, copy: bool = False) -> None:
+        self.calls: list[Call] = []
+        self.active: list[str] = []  # entered and not left: after an exception, the last one raised it
+        self._trace = trace
+        self._copy_all = copy
+        self._versions: list[tuple[Tensor, int]] = []
+        self._handles: list[RemovableHandle] = []
+        self._modules: dict[str, nn.Module] = {}
+        for name, path in paths.items():
+            try:
+                self._modules[name] = module.get_submodule(path)
+            except AttributeError as error:
+                raise Misuse(
+                    f"component {name!r} is linked to {path!r}, which {type(module).__name__} does not have ({error}); "
+                    "correct the pair's component links"
+                ) from error
+
+    def __enter__(self) -> Self:
+        for name, module in self._modules.items():
+            self._handles.append(module.register_forward_pre_hook(self._enter(name)))
+            self._handles.append(module.register_forward_hook(self._hook(name)))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _enter(self, name: str) -> Any:
+        def enter(_module: nn.Module, _inputs: tuple[Any, ...]) -> None:
+            self.active.append(name)
+
+        return enter
+
+    def _hook(self, name: str) -> Any:
+        def hook(_module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            self.active.pop()
+            outputs = output if isinstance(output, tuple) else (output,)
+            kept = tuple(self._keep(part) for part in inputs)
+            returned = tuple(self._keep(part) for part in outputs)
+            before = len(self._trace.entries)
+            for number, part in enumerate(returned):
+                if isinstance(part, Tensor):
+                    key = "output" if len(outputs) == 1 else f"output[{number}]"
+                    self._trace.record(
+                        key, part, component=name, from_probe=True, scale=lambda: _largest(kept), clone=False
+                    )
+            places = list(self._trace.entries)[before:]
+            place = places[0] if places else Place(self._trace.phase, name, "output", self._trace.step)
+            call = Call(name, place, kept, returned)
+            self.calls.append(call)
+            for number, part in enumerate(outputs):
+                if isinstance(part, Tensor) and part.requires_grad:
+                    part.register_hook(_keep_gradient(call, number))
+
+        return hook
+
+    def _keep(self, part: Any) -> Any:
+        if not isinstance(part, Tensor):
+            return part
+        if self._copy_all or part.is_inference():  # an inference tensor has no version counter
+            return part.detach().clone()
+        kept = part.detach()
+        self._versions.append((kept, kept._version))
+        return kept
+
+    @property
+    def stale(self) -> bool:
+        """Whether something kept by reference was written into afterwards."""
+        return any(kept._version != version for kept, version in self._versions)
+
+    def record_gradients(self, component: str) -> None:
+        """Record the gradients seen at one component's outputs into the trace, last call first."""
+        for call in (call for call in reversed(self.calls) if call.component == component):
+            for number in sorted(call.gradients, reverse=True):
+                key = "gradient of output" if len(call.outputs) == 1 else f"gradient of output[{number}]"
+                self._trace.record(key, call.gradients[number], component=call.component, from_probe=True)
+
+
+def _keep_gradient(call: Call, number: int) -> Any:
+    def hook(gradient: Tensor) -> None:
+        call.gradients[number] = gradient.detach().clone()
+
+    return hook
+
+
+def _largest(inputs: tuple[Any, ...]) -> float | None:
+    floats = [part for part in inputs if isinstance(part, Tensor) and part.is_floating_point() and part.numel()]
+    return max((float(part.detach().abs().max()) for part in floats), default=None)
+
+
+@torch.no_grad()
+def feed(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Run one component on given inputs and return its outputs as a tuple."""
+    output = module(*(part.clone() if isinstance(part, Tensor) else part for part in inputs))
+    return output if isinstance(output, tuple) else (output,)
+
+
+def pull_back(
+    module: nn.Module, inputs: tuple[Any, ...], gradients: Mapping[int, Tensor]
+) -> tuple[dict[int, Tensor], dict[str, Tensor]]:
+    """Vector-Jacobian product of one component.
+
+    Returns:
+        Gradients of the float inputs by position and of the parameters by name, given the gradients at its outputs.
+    """
+    leaves = [
+        part.detach().clone().requires_grad_() if isinstance(part, Tensor) and part.is_floating_point() else part
+        for part in inputs
+    ]
+    with torch.enable_grad():
+        output = module(*leaves)
+        outputs = output if isinstance(output, tuple) else (output,)
+        pairs = [
+            (outputs[number], gradient)
+            for number, gradient in gradients.items()
+            if number < len(outputs) and outputs[number].requires_grad and outputs[number].shape == gradient.shape
+        ]
+        wanted = {index: leaf for index, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and leaf.requires_grad}
+        named = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+        targets = [*wanted.values(), *named.values()]
+        if not pairs or not targets:
+            return {}, {}
+        found = torch.autograd.grad(
+            [out for out, _ in pairs], targets, [gradient for _, gradient in pairs], allow_unused=True
+        )
+    grads = [torch.zeros_like(target) if grad is None else grad for target, grad in zip(targets, found, strict=True)]
+    return dict(zip(wanted, grads, strict=False)), dict(zip(named, grads[len(wanted) :], strict=True))

@@ -1,0 +1,96 @@
+"""A trace: everything one run of one side let us observe, in order, each entry with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+#: How an entry is judged: "value" by the ladder; "exact" bit for bit on every rung; "sampled" like "value" in float64
+#: and not at all in narrower types, where a draw beside a tie may flip.
+JUDGED = ("value", "exact", "sampled")
+
+
+Scale = float | Callable[[], float | None] | None
+"""A number, or how to get it: most scales are never asked for."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an entry was observed. Equal places of two traces are compared with each other."""
+
+    phase: str
+    component: str
+    key: str
+    step: int | None = None
+    call: int = 0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One observation: a tensor, or a plain fact (``value`` of any type with ``==``)."""
+
+    value: Any
+    judged: str = "value"
+    scale: Scale = None  # largest |input| of the operation, where known; bounds its rounding
+    absolute: float | None = None  # judged against this bound instead (null gradients)
+    from_probe: bool = False
+
+
+class GradientSource(Protocol):
+    """What a program asks for the gradients that probes saw; absent when a run is not probed."""
+
+    def record_gradients(self, component: str) -> None:
+        """Record the gradients at the outputs of one component into the trace, last call first."""
+        ...
+
+
+class Trace:
+    """An ordered mapping from place to entry, filled by a program and by probes.
+
+    ``phase`` and ``step`` are the cursor: a program moves them, probes read them.
+    """
+
+    def __init__(self) -> None:
+        self.entries: dict[Place, Entry] = {}
+        self.phase = "forward"
+        self.step: int | None = None
+        self.probes: GradientSource | None = None
+
+    def record(
+        self,
+        key: str,
+        value: Tensor,
+        *,
+        component: str = "",
+        judged: str = "value",
+        scale: Scale = None,
+        absolute: float | None = None,
+        from_probe: bool = False,
+        clone: bool = True,
+    ) -> None:
+        """Keep a detached copy of ``value`` at the cursor; a place used again becomes its next call."""
+        kept = value.detach()
+        entry = Entry(kept.clone() if clone else kept, judged, scale, absolute, from_probe)
+        self.entries[self._free_place(component or key, key)] = entry
+
+    def fact(self, key: str, value: Any, *, component: str = "") -> None:
+        """Keep a plain value (names, shapes, flags), compared with ``==``."""
+        self.entries[self._free_place(component or key, key)] = Entry(value, "exact")
+
+    def _free_place(self, component: str, key: str) -> Place:
+        call = 0
+        while (place := Place(self.phase, component, key, self.step, call)) in self.entries:
+            call += 1
+        return place
+
+    def __iter__(self) -> Iterator[tuple[Place, Entry]]:
+        return iter(self.entries.items())
+
+    def without_probes(self) -> Trace:
+        """The same trace less the entries that probes added."""
+        rest = Trace()
+        rest.entries = {place: entry for place, entry in self if not entry.from_probe}
+        return rest

@@ -1,0 +1,1 @@
+"""Pairs: a recipe builds both sides, a parameter map carries weights across, stress weights make them speak."""

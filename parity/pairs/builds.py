@@ -1,0 +1,179 @@
+"""Building and keeping the two sides of a pair, their stress weights, their ulp-moved twins and float64 counterparts.
+
+Building is slow and policies carry state, so each build is kept and every use gets a deep copy of it.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor, nn
+
+from parity.agents.interface import ENV_OBS
+from parity.compare.bounds import move_one_ulp
+from parity.compare.verdict import Misuse
+from parity.pairs.parameters import ParameterMap, declared_map, inferred_map, load_reference_weights
+from parity.pairs.recipe import Pair, Recipe
+from parity.pairs.stress import stress_weights
+
+CALIBRATION_ROWS = 24
+KEPT = 12
+
+
+@dataclass
+class Subject:
+    """One side, ready to run: the module, and how its float inputs are made."""
+
+    side: str
+    policy: Any  # an nn.Module that offers parity.agents.interface.Policy
+    recipe: Recipe
+    nudge: int | None = None  # set on ulp-moved twins: their float inputs move as well
+    drew_globally: bool = False  # building it drew from torch's global generator
+    to_reference: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict  # set on candidates: the parameter map
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating dtype under test."""
+        return self.recipe.system.dtype
+
+    @property
+    def device(self) -> str:
+        """The device under test."""
+        return self.recipe.system.device
+
+    def floats(self, shape: tuple[int, ...], seed: int) -> Tensor:
+        """Standard normal input, drawn in float32 so that every dtype sees the same numbers; moved on twins."""
+        generator = torch.Generator().manual_seed(seed)
+        value = torch.randn(shape, generator=generator, dtype=torch.float32).to(self.dtype)
+        if self.nudge is not None:
+            value = move_one_ulp(value, torch.Generator().manual_seed(seed * 31 + self.nudge))
+        return value.to(self.device)
+
+    def copy(self) -> Subject:
+        """An independent copy, state included."""
+        return dataclasses.replace(self, policy=copy.deepcopy(self.policy))
+
+
+@dataclass
+class Sides:
+    """Both sides of one build, with the map between them."""
+
+    reference: Subject
+    candidate: Subject
+    parameters: ParameterMap
+
+    def copy(self) -> Sides:
+        """Independent copies of both subjects."""
+        return Sides(self.reference.copy(), self.candidate.copy(), self.parameters)
+
+
+class Builds:
+    """Builds of one pair, kept by recipe; made anew when the pair changes (a planted fault is another pair)."""
+
+    def __init__(self, pair: Pair) -> None:
+        self.pair = pair
+        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
+
+    def sides(self, recipe: Recipe, weights: int | None = 0) -> Sides:
+        """Both sides on stress weights of seed ``weights``, or on fresh weights when None. Yours to change."""
+        return self._keep((_key(recipe), weights), lambda: self._make(recipe, weights)).copy()
+
+    def build(self, side: str, recipe: Recipe) -> Subject:
+        """Build one side afresh.
+
+        Raises:
+            Misuse: the builder returned something that is no module with parameters.
+        """
+        devices = [recipe.system.device] if recipe.system.device != "cpu" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(recipe.system.seed)  # for builders that draw from the global generator
+            before = torch.get_rng_state()
+            module = getattr(self.pair, side)(recipe)
+            drew = not torch.equal(before, torch.get_rng_state())
+        if not isinstance(module, nn.Module) or next(module.parameters(), None) is None:
+            raise Misuse(
+                f"the {side} builder of pair {self.pair.name!r} returned {type(module).__name__}"
+                f"{' without parameters' if isinstance(module, nn.Module) else ''}; it must return a torch module with "
+                "parameters"
+            )
+        for hook in self.pair.fault_hooks:
+            hook(side, module)
+        return Subject(side, module, recipe, drew_globally=drew)
+
+    def parameter_map(self, reference: nn.Module, candidate: nn.Module) -> ParameterMap:
+        """The declared map, checked, or the inferred one."""
+        if self.pair.parameters is not None:
+            return declared_map(self.pair.parameters, reference, candidate)
+        return inferred_map(reference, candidate)
+
+    def twin(self, subject: Subject, number: int) -> Subject:
+        """A copy of a subject with every weight and float input moved by one ulp, up or down at random."""
+        moved = dataclasses.replace(subject.copy(), nudge=number)
+        generator = torch.Generator().manual_seed(7919 * (number + 1))
+        with torch.no_grad():
+            for parameter in moved.policy.parameters():
+                parameter.copy_(move_one_ulp(parameter, generator))
+        return moved
+
+    def wide(self, subject: Subject) -> Subject:
+        """The same side in float64, on the CPU, on the same weights and buffers cast up."""
+        recipe = subject.recipe.with_system(dtype=torch.float64, device="cpu")
+        kept = self._keep((_key(recipe), None), lambda: self._make(recipe, None))
+        built = getattr(kept, subject.side).copy()
+        parameters, buffers = dict(subject.policy.named_parameters()), dict(subject.policy.named_buffers())
+        with torch.no_grad():
+            for name, parameter in built.policy.named_parameters():
+                parameter.copy_(parameters[name])
+            for name, buffer in built.policy.named_buffers():
+                buffer.copy_(buffers[name])
+        built.policy.train(subject.policy.training)
+        return built
+
+    def _make(self, recipe: Recipe, weights: int | None) -> Sides:
+        if weights is None:
+            reference, candidate = self.build("reference", recipe), self.build("candidate", recipe)
+            parameters = self.parameter_map(reference.policy, candidate.policy)
+            shapes = {name: value.detach() for name, value in reference.policy.named_parameters()}
+            candidate.to_reference = lambda values: parameters.to_reference(values, shapes)
+            return Sides(reference, candidate, parameters)
+        sides = self._keep((_key(recipe), None), lambda: self._make(recipe, None)).copy()
+        values = self._keep(("stress", _key(_base(recipe)), weights), lambda: self._stress(recipe, weights))
+        load_reference_weights(values, sides.reference.policy, sides.candidate.policy, sides.parameters)
+        return sides
+
+    def _stress(self, recipe: Recipe, seed: int) -> dict[str, Tensor]:
+        recipe = _base(recipe)
+        subject = self._keep((_key(recipe), None), lambda: self._make(recipe, None)).copy().reference
+        observations = self.pair.generate(recipe.environment, rows=CALIBRATION_ROWS, seed=seed)
+
+        def run(policy: nn.Module) -> None:
+            policy(TensorDict({ENV_OBS: observations}, batch_size=[CALIBRATION_ROWS]))
+
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return stress_weights(subject.policy, seed, run)
+
+    def _keep(self, key: Hashable, make: Any) -> Any:
+        if key not in self._kept:
+            self._kept[key] = make()
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+
+def _base(recipe: Recipe) -> Recipe:
+    return recipe.with_system(dtype=torch.float64, device="cpu")
+
+
+def _key(recipe: Recipe) -> str:
+    """Recipes hold mappings and are not hashable; their representation is complete."""
+    return repr(recipe)
