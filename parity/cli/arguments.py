@@ -1,0 +1,77 @@
+"""The arguments of every command. What a command needs is imported when it runs, so that --help stays fast."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import parity
+from parity.profiles import DEFAULT_PROFILE, PROFILES
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser; parsed arguments carry the function to call as ``command``."""
+    top = argparse.ArgumentParser(prog="python -m parity", description=parity.__doc__)
+    top.add_argument("--version", action="version", version=f"parity {parity.__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    listing = commands.add_parser("list", help="show pairs, checks and faults")
+    listing.add_argument("--json", action="store_true", help="as JSON")
+    listing.set_defaults(command=_later("listing", "list_everything"))
+
+    run = commands.add_parser("run", help="judge a pair", description="Judge a pair, as pytest would, without pytest.")
+    run.add_argument("pair", metavar="PAIR", help="name or glob of registered pairs")
+    run.add_argument("--check", metavar="GLOB", default="*", help="only checks of matching name")
+    run.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    run.add_argument("--seed", metavar="N", type=_count(0), help="draw other examples than the profile's fixed ones")
+    run.add_argument("--examples", metavar="N", type=_count(1), help="examples per check, instead of the profile's")
+    run.add_argument("--profile", choices=sorted(PROFILES), default=DEFAULT_PROFILE, help="hypothesis profile")
+    run.add_argument("--example", metavar="FILE", type=Path, help="judge this stored case only")
+    run.add_argument("--json", metavar="FILE", type=Path, help="write the report there")
+    run.add_argument("--report", metavar="DIR", type=Path, help="write parity.json, parity.md and cases/ there")
+    run.set_defaults(command=_later("run", "run"))
+
+    report = commands.add_parser("report", help="show a stored report again")
+    report.add_argument("file", metavar="FILE", type=Path)
+    report.add_argument("--markdown", action="store_true", help="as Markdown")
+    report.set_defaults(command=_later("reports", "show"))
+
+    compare = commands.add_parser("compare", help="show which verdicts and margins moved between two reports")
+    compare.add_argument("old", metavar="OLD", type=Path)
+    compare.add_argument("new", metavar="NEW", type=Path)
+    compare.set_defaults(command=_later("reports", "compare"))
+
+    alarms = commands.add_parser("false-alarms", help="judge clean pairs over many seeds; none may fail")
+    alarms.add_argument("pair", metavar="PAIR", nargs="?", default="*", help="name or glob (default: all)")
+    alarms.add_argument("--check", metavar="GLOB", default="*", help="only checks of matching name")
+    alarms.add_argument("--seeds", metavar="N", type=_count(1), default=30, help="number of seeds (default: 30)")
+    alarms.add_argument("--first-seed", metavar="N", type=_count(0), help="they count up from here (default: random)")
+    alarms.add_argument("--examples", metavar="N", type=_count(1), default=10, help="per check and seed (default: 10)")
+    alarms.add_argument("--processes", metavar="N", type=_count(1), default=2, help="side by side (default: 2)")
+    alarms.add_argument("--out", metavar="FILE", type=Path, default=Path("reports/false-alarms.json"))
+    alarms.set_defaults(command=_later("false_alarms", "false_alarms"))
+
+    manifest = commands.add_parser("manifest", help="compare the planned cells of the shipped pairs with the manifest")
+    manifest.add_argument("--write", action="store_true", help="update the manifest")
+    manifest.set_defaults(command=_later("manifest", "manifest"))
+    return top
+
+
+def _later(module: str, name: str) -> Command:
+    def command(arguments: argparse.Namespace) -> int:
+        return getattr(import_module(f"parity.cli.{module}"), name)(arguments)
+
+    return command
+
+
+def _count(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+        return int(text)
+
+    return parse

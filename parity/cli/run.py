@@ -1,0 +1,81 @@
+"""``run``: judge pairs without pytest, or one stored case."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from parity.checks.catalogue import CHECKS
+from parity.cli.progress import Progress
+from parity.compare.verdict import Misuse
+from parity.conditions import judging
+from parity.execution import Executor
+from parity.pairs.recipe import Pair
+from parity.pairs.registry import select_names, select_pairs
+from parity.platform_info import platform_info
+from parity.report.cases import load_case
+from parity.report.files import write_text
+from parity.report.markdown import to_markdown
+from parity.report.model import write_report
+from parity.report.terminal import render
+from parity.results import Report, Result
+from parity.runner import plan
+from parity.suite.options import DEFAULT_REPORTS
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Judge, show and store; the exit code is the report's."""
+    started = time.perf_counter()
+    pairs = select_pairs(arguments.pair)
+    select_names(arguments.check, CHECKS, "check")
+    executor = Executor((arguments.report or DEFAULT_REPORTS) / "cases", profile=arguments.profile)
+    if arguments.example is not None:
+        results = [_replay(arguments, pairs, executor)]
+        planned, device = 1, results[0].device
+    else:
+        planned, results = _judge(arguments, pairs, executor)
+        device = arguments.device
+    with judging(device, profile=arguments.profile):
+        platform = platform_info((device,))
+    report = Report(planned, results, time.perf_counter() - started, platform)
+    print(render(report))
+    if arguments.json is not None:
+        write_report(report, arguments.json)
+    if arguments.report is not None:
+        write_report(report, arguments.report / "parity.json")
+        write_text(arguments.report / "parity.md", to_markdown(report))
+    return report.exit_code
+
+
+def _judge(arguments: argparse.Namespace, pairs: list[Pair], executor: Executor) -> tuple[int, list[Result]]:
+    by_name = {pair.name: pair for pair in pairs}
+    cells = plan(pairs, checks=arguments.check, devices=(arguments.device,))
+    results = []
+    with Progress(len(cells)) as progress:
+        for cell in cells:
+            progress.starts(cell)
+            result = executor.run(by_name[cell.pair], cell, seed=arguments.seed, max_examples=arguments.examples)
+            progress.ended(result)
+            results.append(result)
+    return len(cells), results
+
+
+def _replay(arguments: argparse.Namespace, pairs: list[Pair], executor: Executor) -> Result:
+    file: Path = arguments.example
+    if arguments.seed is not None or arguments.examples is not None:
+        raise Misuse(f"--example {file} fixes the example; leave --seed and --examples out")
+    stored = load_case(file)
+    cell = stored.cell
+    pair = next((pair for pair in pairs if pair.name == cell.pair), None)
+    if pair is None:
+        raise Misuse(f"{file} holds a case of pair {cell.pair!r}, not of {arguments.pair!r}; name that pair")
+    if not fnmatchcase(cell.check, arguments.check):
+        raise Misuse(f"{file} holds a case of check {cell.check!r}, not of {arguments.check!r}; name that check")
+    select_names(cell.check, CHECKS, "check")
+    with Progress(1) as progress:
+        progress.starts(cell)
+        result = executor.replay(pair, cell, stored.example, file)
+        progress.ended(result)
+    return result

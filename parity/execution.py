@@ -1,0 +1,64 @@
+"""Executing cells: what the suite and the command line share, so that both come to the same results."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from parity.checks.registry import Check, Example
+from parity.compare.verdict import Verdict
+from parity.conditions import judging
+from parity.pairs.recipe import Pair
+from parity.report.cases import reproduce_command, store_case
+from parity.results import Cell, Result
+from parity.runner import Session, replay, run_cell
+
+
+class Executor:
+    """Judges cells under the same conditions, shares one Session per pair, and stores the case of each failure.
+
+    Args:
+        cases: folder for stored cases.
+        profile: hypothesis profile; None keeps a chosen one and otherwise takes ``parity-ci``.
+    """
+
+    def __init__(self, cases: Path, *, profile: str | None = None) -> None:
+        self._cases = cases
+        self._profile = profile
+        self._sessions: dict[str, Session] = {}
+
+    def run(self, pair: Pair, cell: Cell, **options: Any) -> Result:
+        """Judge one cell on drawn examples; ``options`` are those of ``run_cell``.
+
+        Raises:
+            ReportError: the case of a failure could not be stored.
+        """
+        with judging(cell.device, profile=self._profile):
+            session = self._open(pair, cell)
+            result = session if isinstance(session, Result) else run_cell(session, cell, **options)
+        if result.verdict.passed:
+            return result
+        return dataclasses.replace(result, reproduce=reproduce_command(result, store_case(result, self._cases)))
+
+    def replay(self, pair: Pair, cell: Cell, example: Example, stored: Path, *, check: Check | None = None) -> Result:
+        """Judge one cell on the example that was stored in a file."""
+        with judging(cell.device, profile=self._profile):
+            session = self._open(pair, cell)
+            result = session if isinstance(session, Result) else replay(session, cell, example, check=check)
+        return dataclasses.replace(result, reproduce=reproduce_command(result, stored))
+
+    def _open(self, pair: Pair, cell: Cell) -> Session | Result:
+        """The pair's session, or the cell's result when the pair cannot be opened at all."""
+        if pair.name not in self._sessions:
+            try:
+                self._sessions[pair.name] = Session(pair)
+            except Exception as error:  # recordings come from foreign code and files
+                reason = f"pair {pair.name!r} cannot be opened: {type(error).__name__}: {error}"
+                return unjudged(cell, Verdict.ERROR, reason)
+        return self._sessions[pair.name]
+
+
+def unjudged(cell: Cell, verdict: Verdict, reason: str) -> Result:
+    """The result of a cell that was not judged at all, with the reason."""
+    return Result(**vars(cell), verdict=verdict, rung=None, margin=0.0, examples=0, seconds=0.0, reason=reason)

@@ -1,0 +1,1 @@
+"""Reports: the stored form of results, and how a person sees them."""

@@ -1,0 +1,141 @@
+"""The record of one pytest run: what it planned, what it ran, and what it has to say at the end. Does not import torch.
+
+With pytest-xdist, workers collect and the controller reports; each worker sends its plan along with the first parity
+test it runs. The controller reports what came through, so a crashed worker leaves cells planned and not run.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from parity.compare.verdict import Verdict
+from parity.report.files import ReportError, write_text
+from parity.report.markdown import to_markdown
+from parity.report.model import write_report
+from parity.report.terminal import render
+from parity.results import Cell, Report, Result
+from parity.suite.options import Options
+from parity.suite.plan import Plan, cells_of, deselect_by_options, make_plan, some
+
+#: Names of the user properties that carry a result or a plan, as JSON.
+RESULT = "parity_result"
+PLAN = "parity_plan"
+
+
+class Record:
+    """A plugin object with one run's state."""
+
+    def __init__(self, config: pytest.Config, options: Options) -> None:
+        self.config, self.options = config, options
+        self.is_worker = hasattr(config, "workerinput")
+        self.started = time.perf_counter()
+        self.collected: list[Cell] = []
+        self.plan: Plan | None = None
+        self.platform: dict[str, Any] = {}
+        self.results: dict[Cell, Result] = {}
+        self.report: Report | None = None
+        self._plan_sent = False
+
+    # In the process that collects.
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """See all that was collected, then leave out what the options leave out."""
+        self.collected = [cell for item in items for cell in cells_of(item)]
+        refusal = deselect_by_options(config, items, self.options)
+        if refusal and self.is_worker:
+            config.workeroutput[PLAN] = refusal  # type: ignore[attr-defined]  # pytest-xdist's; no test will carry it
+        elif refusal:
+            self.plan = Plan(problems=[refusal])
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Plan what every deselection has left."""
+        if any(cells_of(item) for item in session.items):
+            self.plan = make_plan(self.config, session.items, self.collected, self.options)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> None:
+        """Send the plan with the first parity test."""
+        if self._plan_sent or self.plan is None or not cells_of(item):
+            return
+        from parity.conditions import judging
+        from parity.platform_info import platform_info
+
+        with judging():
+            platform = platform_info(self.options.devices)
+        item.user_properties.append((PLAN, json.dumps({"plan": self.plan.to_json(), "platform": platform})))
+        self._plan_sent = True
+
+    # In the process that reports.
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take in plans and results, from this process or a worker."""
+        for name, value in report.user_properties:
+            if name == PLAN:
+                content = json.loads(str(value))
+                self.plan = self.plan or Plan.from_json(content["plan"])
+                self.platform = content["platform"]
+            elif name == RESULT:
+                result = Result.from_json(json.loads(str(value)))
+                self.results[result.cell] = result
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take in why a worker of pytest-xdist planned nothing."""
+        refusal = getattr(node, "workeroutput", {}).get(PLAN)
+        if refusal and self.plan is None:
+            self.plan = Plan(problems=[refusal])
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Close the report, write it, and fail the session for what no single test could fail for."""
+        if self.is_worker or any(getattr(self.config.option, name, False) for name in ("collectonly", "setuponly")):
+            return
+        if self.plan is None:
+            return
+        self.report = self._close(self.plan, str(session.shouldstop or session.shouldfail or ""))
+        try:
+            self._write(self.report)
+        except ReportError as error:
+            self.report.problems.append(str(error))
+        if self.report.exit_code and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _close(self, plan: Plan, stopped: str) -> Report:
+        results = [self.results[cell] for cell in plan.cells if cell in self.results]
+        problems = list(plan.problems)
+        missing = [str(cell) for cell in plan.cells if cell not in self.results]
+        if missing:
+            why = f" (the run was stopped: {stopped})" if stopped else ""
+            count = f"{len(missing)} of {len(plan.cells)} planned cells did not run"
+            problems.append(f"incomplete: {count}{why}: {some(missing)}")
+        problems += [
+            f"{result.expected_failure} is stale: {result.cell} passes; remove or narrow the line"
+            for result in results
+            if result.expected_failure and result.verdict in (Verdict.IDENTICAL, Verdict.EQUIVALENT)
+        ]
+        return Report(len(plan.cells), results, time.perf_counter() - self.started, self.platform, problems)
+
+    def _write(self, report: Report) -> None:
+        if self.options.report is None:
+            return
+        stem = self.options.report / self.options.report_name
+        write_report(report, stem.with_suffix(".json"))
+        write_text(stem.with_suffix(".md"), to_markdown(report))
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Show the report; pytest has shown the failures right above, unless it was told not to."""
+        if self.report is None:
+            return
+        terminalreporter.section("parity")
+        terminalreporter.write_line(render(self.report, failures=self.config.option.tbstyle == "no"))
+        if self.plan is not None and self.plan.unselected:
+            terminalreporter.write_line(f"skipped with other devices: {self.plan.unselected} cells")
+        for remark in self.plan.remarks if self.plan is not None else ():
+            terminalreporter.write_line(f"NOTE  {remark}", yellow=True)
+        if self.report.exit_code:
+            terminalreporter.write_line("parity failed", red=True)
