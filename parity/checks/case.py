@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from parity.agents.interface import EnvironmentDescription
-from parity.compare.bounds import same_bits
 from parity.compare.blame import ComponentPair, blame_backward, blame_forward
+from parity.compare.bounds import same_bits
 from parity.compare.judge import Outcome, judge
 from parity.compare.probes import Call, Probes
 from parity.compare.trace import Trace

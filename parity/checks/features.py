@@ -87,7 +87,8 @@ def _judge(case: Case, example: Example) -> None:
             activate(subject, number)
             with Probes(subject.policy, {NORMALISED: path}, Trace()) as probes:
                 subject.policy(TensorDict({ENV_OBS: observations.to(subject.device)}, batch_size=[ROWS]))
-            trace.record("box", probes.calls[0].outputs[0], component=NORMALISED)
+            parts = [call.outputs[0] for call in probes.calls]  # a side may work through its rows in several calls
+            trace.record("box", torch.cat(parts), component=NORMALISED)
             trace.fact(
                 "original_feature_mapping", subject.policy.original_feature_mapping(), component="original_feature_mapping"
             )

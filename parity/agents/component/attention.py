@@ -32,7 +32,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, heads: int, mask: Tens
         weights = scores.softmax(dim=-1)
     else:
         hidden = ~mask[:, None, None, :]
-        # Not minus infinity: a row without any key would become NaN, and so would its gradients.
+        # Not minus infinity, which makes a row without any key NaN on the way, forwards and backwards.
         weights = scores.masked_fill(hidden, torch.finfo(scores.dtype).min).softmax(dim=-1).masked_fill(hidden, 0.0)
     return (weights @ value).transpose(1, 2).flatten(2)
 

@@ -18,8 +18,8 @@ from parity.agents.errors import ConfigError
 from parity.agents.seeding import parameter_generator
 
 WIDTH, FEATURES = 8, 11
-CROSS = {"out_dim": 6, "num_query_tokens": 3, "num_layers": 2, "num_heads": 2, "query_token_dim": WIDTH}
-SELF = {"out_dim": 6, "num_layers": 2, "num_heads": 2}
+CROSS: dict[str, Any] = {"out_dim": 6, "num_query_tokens": 3, "num_layers": 2, "num_heads": 2, "query_token_dim": WIDTH}
+SELF: dict[str, Any] = {"out_dim": 6, "num_layers": 2, "num_heads": 2}
 
 
 def encoder(kind: str, shape: tuple[int, ...], **keys: Any) -> Component:
@@ -65,7 +65,8 @@ def test_padding_weighs_exactly_nothing_and_gradients_stay_finite() -> None:
     with torch.no_grad():
         other_k, other_v = (torch.where(mask.unsqueeze(-1), x, 1e30) for x in (k, v))
         assert attend(q, other_k, other_v, 2, mask).equal(found)
-    found.square().sum().backward()
+    with torch.autograd.set_detect_anomaly(True):  # no NaN on the way back either
+        attend(q, k, v, 2, mask).square().sum().backward()
     for x in (k, v):
         assert x.grad is not None and x.grad.isfinite().all() and not x.grad[~mask].any()
     assert q.grad is not None and q.grad.isfinite().all() and not q.grad[2].any() and k.grad is not None
@@ -129,7 +130,7 @@ def test_self_encoder_against_plain_torch(out: int) -> None:
 
 
 @pytest.mark.parametrize(("kind", "shape", "keys"), [("ObsLatentAttn", (9, 11), CROSS), ("ObsSelfAttn", (3, 8), SELF)])
-def test_initial_parameters_by_role(kind: str, shape: tuple[int, ...], keys: dict[str, int]) -> None:
+def test_initial_parameters_by_role(kind: str, shape: tuple[int, ...], keys: dict[str, Any]) -> None:
     built = component(kind, [shape], **keys)
     for role, parameter in built.named_parameters():
         drawn, generator = torch.empty(parameter.shape), parameter_generator(3, "unit", role)

@@ -143,7 +143,7 @@ def test_coordinate_embedding_against_a_loop() -> None:
     ],
 )
 def test_tables_are_drawn_by_role_and_their_zero_row_is_never_trained(
-    kind: str, keys: dict[str, int], roles: list[str]
+    kind: str, keys: dict[str, Any], roles: list[str]
 ) -> None:
     embed = component(kind, [(M,)], **keys)
     assert [name for name, _ in embed.named_parameters()] == roles

@@ -1,0 +1,1 @@
+"""The faults and negative controls of the shipped pairs."""

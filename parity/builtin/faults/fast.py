@@ -1,0 +1,39 @@
+"""The catalogue of pair `fast`, filled: importing the modules declares their faults and controls."""
+
+from __future__ import annotations
+
+from parity.builtin.faults import (
+    actions,
+    clipping,
+    configuration,
+    controls,
+    encoder,
+    features,
+    fields,
+    heads,
+    memory,
+    observations,
+    resets,
+    shared,
+    weights,
+)
+from parity.builtin.faults.catalogue import CATALOGUE
+
+__all__ = ["CATALOGUE", "DECLARING"]
+
+#: The modules whose import declares something.
+DECLARING = (
+    actions,
+    clipping,
+    configuration,
+    controls,
+    encoder,
+    features,
+    fields,
+    heads,
+    memory,
+    observations,
+    resets,
+    shared,
+    weights,
+)

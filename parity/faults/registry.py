@@ -1,0 +1,94 @@
+"""What a fault is, and the catalogue that entry points fill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Literal
+
+from parity.compare.verdict import Misuse
+from parity.faults.plant import Patcher
+
+Plant = Callable[[Patcher], None]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One bug, declared before its first run.
+
+    Args:
+        name: short and unique.
+        pair: the pair it is planted in.
+        origin: where it happened: document, project or tracker.
+        place: which side it is planted on; ``both`` for code that the sides share.
+        check: the check that must catch it first.
+        component, phase: where the report must pin it.
+        plant: makes the change.
+    """
+
+    name: str
+    pair: str
+    origin: str
+    place: Literal["candidate", "reference", "both"]
+    check: str
+    component: str
+    phase: str
+    plant: Plant
+
+
+@dataclass(frozen=True)
+class Control:
+    """A harmless change: every check must stay green. ``why`` says why it changes no behaviour."""
+
+    name: str
+    pair: str
+    why: str
+    plant: Plant
+
+
+class Catalogue:
+    """Faults and controls of one package, filled by its decorators."""
+
+    def __init__(self, pair: str) -> None:
+        self.pair = pair
+        self.faults: dict[str, Fault] = {}
+        self.controls: dict[str, Control] = {}
+
+    def fault(
+        self,
+        *,
+        origin: str,
+        check: str,
+        component: str,
+        phase: str,
+        place: Literal["candidate", "reference", "both"] = "candidate",
+    ) -> Callable[[Plant], Plant]:
+        """Declare the decorated function, which plants it, as a fault named after the function."""
+
+        def declare(plant: Plant) -> Plant:
+            name = plant.__name__
+            self._refuse_twice(name)
+            self.faults[name] = Fault(name, self.pair, origin, place, check, component, phase, plant)
+            return plant
+
+        return declare
+
+    def control(self, *, why: str) -> Callable[[Plant], Plant]:
+        """Declare the decorated function as a negative control."""
+
+        def declare(plant: Plant) -> Plant:
+            self._refuse_twice(plant.__name__)
+            self.controls[plant.__name__] = Control(plant.__name__, self.pair, why, plant)
+            return plant
+
+        return declare
+
+    def _refuse_twice(self, name: str) -> None:
+        if name in self.faults or name in self.controls:
+            raise Misuse(f"a fault or control named {name!r} is already declared for pair {self.pair!r}; rename one")
+
+
+def load_catalogues() -> dict[str, Catalogue]:
+    """Catalogues by pair, from the entry points of group ``parity.faults``."""
+    return {point.name: point.load() for point in entry_points(group="parity.faults")}
