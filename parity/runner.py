@@ -111,9 +111,7 @@ def run_cell(
         return judge.result(Verdict.ERROR, started, reason=str(error))
     except Exception as error:
         return judge.result(Verdict.ERROR, started, reason=f"{type(error).__name__}: {error}")
-    return judge.result(
-        Verdict.IDENTICAL if judge.outcome.rung == Rung.BITS else Verdict.EQUIVALENT, started
-    )
+    return judge.result(Verdict.IDENTICAL if judge.outcome.rung == Rung.BITS else Verdict.EQUIVALENT, started)
 
 
 def replay(session: Session, cell: Cell, example: Example, *, check: Check | None = None) -> Result:
@@ -211,7 +209,7 @@ def _explore(judge: _Judge, strategy: Any, wanted: int, seed: int | None, shrink
         max_examples=wanted,
         deadline=None,
         phases=phases,
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=list(HealthCheck),  # pyright: ignore[reportArgumentType]  # its metaclass lists members
         report_multiple_bugs=False,
         print_blob=False,
         **changes,

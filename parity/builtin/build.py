@@ -16,9 +16,7 @@ from parity.resources import fixture
 RECORDINGS = ("yard", "arena", "crowd")
 
 #: What the shipped policies can do, all of it.
-CAPABILITIES = frozenset(
-    {"action_embeddings", "clipping", "features", "keyed_init", "memory", "weight_metrics"}
-)
+CAPABILITIES = frozenset({"action_embeddings", "clipping", "features", "keyed_init", "memory", "weight_metrics"})
 
 
 def builder(agent_type: str | None) -> Builder:

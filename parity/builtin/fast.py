@@ -67,6 +67,7 @@ def pair() -> Pair:
         generate=generate_tokens,
         recordings=recordings(*RECORDINGS),
         parameters=PARAMETERS,
+        layers={f"policy.components.{name}.net.weight": name for name in _LAYERS},
         sizes=SIZES,
         capabilities=CAPABILITIES,
     )

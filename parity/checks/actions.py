@@ -1,5 +1,4 @@
-"""actions: logit indices and actions are a bijection, names keep their embedding rows, samples agree, and what is
-illegal is refused."""
+"""actions: a bijection with logits, names that keep their embedding rows, equal samples, and refusals."""
 
 from __future__ import annotations
 
@@ -32,9 +31,7 @@ def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy
 
 def _judge(case: Case, example: Example) -> None:
     first = example["spaces"][0]
-    sides = case.builds.sides(
-        case.recipe(with_actions(case.pair.recipe.environment, first)), example["weights"]
-    )
+    sides = case.builds.sides(case.recipe(with_actions(case.pair.recipe.environment, first)), example["weights"])
     _bijection(case, sides, first["max_args"])
     _refusals(case, sides, first["max_args"])
     _rows(case, sides, example["spaces"])
@@ -64,7 +61,9 @@ def _bijection(case: Case, sides: Sides, max_args: list[int]) -> None:
         "logit -> action dtype": "torch.int32",
         "action -> logit, int32 with another leading shape": order,
     }
-    cause = "the logit index of type i starts after i types and all their arguments: type + cumsum(max_args)[type] + arg"
+    cause = (
+        "the logit index of type i starts after i types and all their arguments: type + cumsum(max_args)[type] + arg"
+    )
     case.facts(observe, expected, sides, phase="forward", component="action conversion", cause=cause)
 
 

@@ -103,9 +103,9 @@ class Case:
                 base.trace,
                 run.trace,
                 rerun=lambda number, s=subject: self._run(expected, self.builds.twin(s, number), probe=False).trace,
-                rerun_candidate=lambda number, s=subject: self._run(
-                    actual, self.builds.twin(s, number), probe=False
-                ).trace,
+                rerun_candidate=lambda number, s=subject: (
+                    self._run(actual, self.builds.twin(s, number), probe=False).trace
+                ),
                 wide=lambda s=subject: self._run(expected, self.builds.wide(s), probe=False).trace,
             )
             if outcome.divergence is not None:
@@ -267,9 +267,7 @@ class Case:
     def _components(self, sides: Sides) -> dict[str, ComponentPair]:
         mine, theirs = sides.reference.copy().policy, sides.candidate.copy().policy
         return {
-            link.name: ComponentPair(
-                link.name, _at(mine, link.reference), _at(theirs, link.candidate), link.candidate
-            )
+            link.name: ComponentPair(link.name, _at(mine, link.reference), _at(theirs, link.candidate), link.candidate)
             for link in self.pair.components
         }
 

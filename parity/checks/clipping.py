@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -17,12 +18,9 @@ from parity.compare.trace import Trace
 from parity.pairs.builds import Sides, Subject
 from parity.pairs.recipe import Pair, Recipe, Recording
 
-#: Component kinds whose weights are clipped and pulled to their start: the layers, not embeddings, LSTM or heads.
-LAYERS = {"Linear", "Conv2d"}
-
 
 def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy[Example]:
-    names = [name for name, settings in pair.recipe.config.components.items() if _kind(settings) in LAYERS]
+    names = list(dict.fromkeys(pair.layers.values()))
     # every layer gets its own, so that each example shows a scale that never arrived
     scales = st.fixed_dictionaries({name: st.sampled_from([1.0, 0.5, 2.0, 0.0]) for name in names})
     return st.fixed_dictionaries(
@@ -36,12 +34,8 @@ def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy
     )
 
 
-def _kind(settings: Any) -> str:
-    return str(settings.get("_target_", "")).rpartition(".")[2]
-
-
 def _recipe(case: Case, example: Example) -> Recipe:
-    components = copy.deepcopy(dict(case.pair.recipe.config.components))
+    components: dict[str, Any] = copy.deepcopy(dict(case.pair.recipe.config.components))
     for key, scales in (("clip_scale", example["clip_scales"]), ("l2_init_scale", example["l2_scales"])):
         for name, value in scales.items():
             components[name][key] = value
@@ -55,12 +49,8 @@ def _judge(case: Case, example: Example) -> None:
     initial = {name: value.detach().clone() for name, value in fresh.reference.policy.named_parameters()}
     sides = case.builds.sides(recipe, example["weights"])
     scales = {
-        f"{link.reference}.": (
-            float(recipe.config.components[link.name].get("clip_scale", 1.0)),
-            float(recipe.config.components[link.name].get("l2_init_scale", 1.0)),
-        )
-        for link in case.pair.components
-        if _kind(recipe.config.components[link.name]) in LAYERS
+        name: tuple(float(recipe.config.components[home].get(key, 1.0)) for key in ("clip_scale", "l2_init_scale"))
+        for name, home in case.pair.layers.items()
     }
     homes = {link.name: f"{link.reference}." for link in case.pair.components}
     _clip(case, example, sides, initial, scales, homes)
@@ -71,11 +61,8 @@ def _home(name: str, homes: dict[str, str]) -> str:
     return next((home for home, prefix in homes.items() if name.startswith(prefix)), name)
 
 
-def _scale(name: str, scales: dict[str, tuple[float, float]], which: int) -> float:
-    """The layer's scale for its weight; 0 for every other parameter."""
-    if not name.endswith(".weight"):
-        return 0.0
-    return next((value[which] for prefix, value in scales.items() if name.startswith(prefix)), 0.0)
+Scales = Mapping[str, tuple[float, ...]]
+"""Reference weight -> (clip_scale, l2_init_scale); what is not in it is neither clipped nor pulled."""
 
 
 def _clip(
@@ -83,10 +70,10 @@ def _clip(
     example: Example,
     sides: Sides,
     initial: dict[str, torch.Tensor],
-    scales: dict[str, tuple[float, float]],
+    scales: Scales,
     homes: dict[str, str],
 ) -> None:
-    """Two rounds of moving the weights out and clipping: a bound that is re-based after the first shows in the second."""
+    """Move the weights out and clip, twice: a bound that is re-based by the first shows in the second."""
 
     def moved(subject: Subject, round_number: int) -> dict[str, torch.Tensor]:
         with torch.no_grad():
@@ -112,7 +99,7 @@ def _clip(
             trace.step = round_number
             for name, value in values.items():
                 start = value * (3.0 + round_number) if round_number < 2 else value
-                bound = example["clip_range"] * _scale(name, scales, 0)
+                bound = example["clip_range"] * scales.get(name, (0.0,))[0]
                 values[name] = clipped(start, initial[name].to(start), bound)
                 trace.record(name, values[name], component=_home(name, homes))
 
@@ -130,7 +117,7 @@ def _pull(
     case: Case,
     sides: Sides,
     initial: dict[str, torch.Tensor],
-    scales: dict[str, tuple[float, float]],
+    scales: Scales,
     homes: dict[str, str],
 ) -> None:
     """The l2-init loss and its gradient, before and after the start is re-based on other weights."""
@@ -160,7 +147,7 @@ def _pull(
         weights = subject.to_reference({k: v.detach().clone() for k, v in subject.policy.named_parameters()})
         for round_number in range(2):
             trace.step, trace.phase = round_number, "forward"
-            loss, gradients = l2_distance(weights, start, {name: _scale(name, scales, 1) for name in weights})
+            loss, gradients = l2_distance(weights, start, {name: scales.get(name, (0.0, 0.0))[1] for name in weights})
             trace.record("l2_init_loss", loss)
             trace.phase = "backward"
             trace.fact("l2_init_loss is differentiable", True)

@@ -144,9 +144,7 @@ def open_scene(case: Case, example: dict[str, Any], *, weights: int | None = -1)
     else:
         recording = case.recordings.get(example["source"])
         if recording is None:
-            raise Misuse(
-                f"the example wants recording {example['source']!r}; this pair has {sorted(case.recordings)}"
-            )
+            raise Misuse(f"the example wants recording {example['source']!r}; this pair has {sorted(case.recordings)}")
         environment = recording.environment
         observations, recorded_dones, recorded_truncateds = recording.segment(batch=b, steps=t, seed=seed)
         dones, truncateds = dones | recorded_dones, truncateds | recorded_truncateds

@@ -56,7 +56,9 @@ def _judge(case: Case, example: Example) -> None:
             trace.step, trace.phase = number, "build"
             activate(subject, number)
             trace.fact(
-                "original_feature_mapping", subject.policy.original_feature_mapping(), component="original_feature_mapping"
+                "original_feature_mapping",
+                subject.policy.original_feature_mapping(),
+                component="original_feature_mapping",
             )
             trace.phase = "rollout"
             td = subject.policy(TensorDict({ENV_OBS: observations.to(subject.device)}, batch_size=[ROWS]))
@@ -90,15 +92,15 @@ def _judge(case: Case, example: Example) -> None:
             parts = [call.outputs[0] for call in probes.calls]  # a side may work through its rows in several calls
             trace.record("box", torch.cat(parts), component=NORMALISED)
             trace.fact(
-                "original_feature_mapping", subject.policy.original_feature_mapping(), component="original_feature_mapping"
+                "original_feature_mapping",
+                subject.policy.original_feature_mapping(),
+                component="original_feature_mapping",
             )
 
     case.contract(expected, actual, sides)
 
 
-def _observations(
-    case: Case, environment: EnvironmentDescription, table: dict[str, Any], seed: int
-) -> torch.Tensor:
+def _observations(case: Case, environment: EnvironmentDescription, table: dict[str, Any], seed: int) -> torch.Tensor:
     """Half the rows speak the new table's ids, half the old one's, so that unused ids occur."""
     new = dataclasses.replace(environment, features=to_features(table))
     halves = [case.pair.generate(described, rows=ROWS // 2, seed=seed) for described in (new, environment)]

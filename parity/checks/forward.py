@@ -41,7 +41,7 @@ def _judge(case: Case, example: Example) -> None:
 
 
 def record_training(td: TensorDictBase, trace: Trace) -> None:
-    """Record what training mode returns. A log-prob's rounding comes from the largest log-prob it is normalised with."""
+    """Record what training mode returns; a log-prob's rounding comes from the largest one it is normalised with."""
     scale = float(td[FULL_LOG_PROBS].detach().abs().max())
     trace.record(FULL_LOG_PROBS, td[FULL_LOG_PROBS], scale=scale)
     trace.record(ACT_LOG_PROB, td[ACT_LOG_PROB], scale=scale)

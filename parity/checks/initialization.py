@@ -1,4 +1,4 @@
-"""initialization: same seed, same bits, whatever the thread count; where bits differ, the law each parameter follows."""
+"""initialization: same seed, same bits, whatever the thread count; else the law each parameter follows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""memory: recurrent state across steps, episodes and environment slices; a sequence is its steps, a reset is a start."""
+"""memory: state across steps, episodes and environment slices; a sequence is its steps, a reset is a start."""
 
 from __future__ import annotations
 

@@ -111,9 +111,7 @@ def _without_unmatched_probes(other: Trace, trace: Trace) -> Trace:
         return trace
     rest = Trace()
     rest.entries = {
-        place: entry
-        for place, entry in trace
-        if not (entry.from_probe and (place.phase, place.component) in unmatched)
+        place: entry for place, entry in trace if not (entry.from_probe and (place.phase, place.component) in unmatched)
     }
     return rest
 
@@ -277,7 +275,7 @@ class _Measure:
 
 
 def _finite(value: Tensor, base: Tensor) -> Tensor:
-    """value - base in float64, 0 where both are the same infinity."""
+    """Value - base in float64, 0 where both are the same infinity."""
     wide, other = value.to(torch.float64), base.to(torch.float64)
     return torch.where(wide == other, torch.zeros_like(wide), wide - other)
 

@@ -43,8 +43,15 @@ class ComponentLink:
 class Recording(Protocol):
     """Observations recorded in a real environment."""
 
-    name: str
-    environment: EnvironmentDescription
+    @property
+    def name(self) -> str:
+        """Short and unique; drawn examples refer to it."""
+        ...
+
+    @property
+    def environment(self) -> EnvironmentDescription:
+        """Where it was recorded."""
+        ...
 
     def segment(self, *, batch: int, steps: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return ``env_obs [B, T, M, 3]``, ``dones [B, T]`` and ``truncateds [B, T]``."""
@@ -71,6 +78,7 @@ class Pair:
         generate: makes observations for any environment description.
         recordings: loads the recorded observations, called once.
         parameters: declared parameter links; None infers them.
+        layers: reference parameter -> component, for each weight that clipping and l2-init act on.
         sizes: YAML values a check may vary: path of keys below ``components`` -> choices.
         capabilities: what the policy can do; a check whose needs are not among them is not applicable.
         fault_hooks: set by planted faults only: called with (side, module) after each build.
@@ -84,6 +92,7 @@ class Pair:
     generate: Generator
     recordings: Callable[[], tuple[Recording, ...]] = tuple
     parameters: tuple[ParameterLink, ...] | None = None
+    layers: Mapping[str, str] = field(default_factory=dict)
     sizes: Mapping[tuple[str, ...], tuple[Any, ...]] = field(default_factory=dict)
     capabilities: frozenset[str] = frozenset()
     fault_hooks: tuple[Callable[[str, nn.Module], None], ...] = ()

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from parity.agents.pytorch import pytorch_agent_mixin
 from parity.agents.pytorch.fast import Fast
 from parity.agents.pytorch.layers import ActionHead, Normalizer, TokensToBox
 from parity.agents.pytorch.lstm_wrapper import RecurrentCore
@@ -204,3 +205,13 @@ def policy_pickled_and_back(patch: Patcher) -> None:
         agent.policy = pickle.loads(pickle.dumps(agent.policy))
 
     patch.built("candidate", change)
+
+
+@CATALOGUE.control(why="a matrix and its transpose have the same singular values")
+def weights_measured_on_their_side(patch: Patcher) -> None:
+    """The weight metrics are taken of the transposed matrix."""
+
+    def make(original: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda name, weight, delta: original(name, weight.flatten(1).t(), delta)
+
+    patch.wrap(pytorch_agent_mixin, "weight_metrics", make)

@@ -57,6 +57,9 @@ class FeatureOracle:
                 if coordinate != 255 and inside:
                     box[layer][x][y] = max(box[layer][x][y], value)
             boxes.append(
-                [[[value / self.norms[layer] for value in column] for column in box[layer]] for layer in range(self.layers)]
+                [
+                    [[value / self.norms[layer] for value in column] for column in box[layer]]
+                    for layer in range(self.layers)
+                ]
             )
         return boxes

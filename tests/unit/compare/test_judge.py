@@ -177,7 +177,7 @@ def test_a_sampled_leaf_is_judged_in_float64_alone():
         for made, index in ((mine, 1), (theirs, 2)):
             made.record("logits", torch.ones(3, dtype=dtype))
             made.record("actions", torch.tensor([index]), judged="sampled")
-        outcome = judge(mine, theirs, wide=lambda: mine)
+        outcome = judge(mine, theirs, wide=lambda base=mine: base)
         assert (outcome.divergence is not None) is caught
 
 

@@ -108,5 +108,5 @@ def test_weights_that_are_not_finite_are_refused_by_name(bad):
 
 def test_a_missing_weight_is_refused_by_name():
     reference, candidate = two(), two()
-    with pytest.raises(Misuse, match="no value for reference parameter 'q.weight'"):
+    with pytest.raises(Misuse, match=r"no value for reference parameter 'q\.weight'"):
         load_reference_weights({}, reference, candidate, inferred_map(reference, candidate))

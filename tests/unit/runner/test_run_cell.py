@@ -58,6 +58,7 @@ def test_a_missing_relu_diverges_is_shrunk_and_replays(cell):
     assert result.divergence is not None
     # the layer before agrees, the layer after is fed another input: the glue between them is wrong
     assert (result.divergence["component"], result.divergence["at"]) == ("last", "input")
+    assert result.example is not None
     again = replay(Session(toy_pair(NoReLU)), cell, result.example, check=toy_check())
     assert again.verdict == Verdict.DIVERGENT
     assert again.divergence == result.divergence
