@@ -28,6 +28,9 @@ from parity.pairs.recipe import Pair, Recipe, Recording
 #: Code of these is not to blame for an error that passes through it.
 _LIBRARIES = tuple(f"{path}{os.sep}" for library in (torch, tensordict) for path in library.__path__)
 
+#: Seed of the random stream that every run starts from; any number would do.
+STREAM = 20_240_817
+
 Program = Callable[[Subject, Trace], None]
 """Runs one subject and records what it does; runs the same way on every subject."""
 
@@ -102,10 +105,8 @@ class Case:
             outcome = judge(
                 base.trace,
                 run.trace,
-                rerun=lambda number, s=subject: self._run(expected, self.builds.twin(s, number), probe=False).trace,
-                rerun_candidate=lambda number, s=subject: (
-                    self._run(actual, self.builds.twin(s, number), probe=False).trace
-                ),
+                rerun=lambda number, s=subject: self._run(expected, s, probe=False, twin=number).trace,
+                rerun_candidate=lambda number, s=subject: self._run(actual, s, probe=False, twin=number).trace,
                 wide=lambda s=subject: self._run(expected, self.builds.wide(s), probe=False).trace,
             )
             if outcome.divergence is not None:
@@ -191,14 +192,17 @@ class Case:
         outcome = judge(
             reference.trace,
             candidate.trace,
-            rerun=lambda number: self._run(program, self.builds.twin(sides.reference, number), probe).trace,
+            rerun=lambda number: self._run(program, sides.reference, probe, twin=number).trace,
             wide=lambda: self._run(program, self.builds.wide(sides.reference), probe).trace,
         )
         return outcome, {"reference": reference, "candidate": candidate}
 
-    def _run(self, program: Program, subject: Subject, probe: bool, copy: bool = False) -> _Run:
-        """Run a copy of the subject from fixed random state, so that every run of a program sees the same stream."""
-        original, subject, trace = subject, subject.copy(), Trace()
+    def _run(
+        self, program: Program, subject: Subject, probe: bool, *, twin: int | None = None, copy: bool = False
+    ) -> _Run:
+        """Run a copy of the subject, or an ulp-moved twin, from fixed random state: all runs see the same stream."""
+        original, trace = subject, Trace()
+        subject = subject.copy() if twin is None else subject.twin(twin)
         paths = self.pair.paths(subject.side) if probe else {}
         probes = Probes(subject.policy, paths, trace, copy=copy)
         with _quiet(subject), probes:
@@ -210,7 +214,7 @@ class Case:
             except Exception as error:
                 raise _Raised(error, trace, probes.active[-1] if probes.active else "") from error
         if probes.stale:  # something was written into in place: keep copies this time
-            return self._run(program, original, probe, copy=True)
+            return self._run(program, original, probe, twin=twin, copy=True)
         return _Run(trace, probes.calls)
 
     def _raised(self, raised: _Raised, subject: Subject) -> Divergence:
@@ -278,7 +282,10 @@ def _quiet(subject: Subject) -> Iterator[None]:
     devices = [subject.device] if subject.device != "cpu" else []
     with torch.random.fork_rng(devices=devices), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.manual_seed(20_240_817)
+        if subject.device == "cpu":
+            torch.default_generator.manual_seed(STREAM)  # torch.manual_seed visits every backend, at a cost
+        else:
+            torch.manual_seed(STREAM)
         yield
 
 

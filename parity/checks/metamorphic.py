@@ -103,7 +103,7 @@ def _padded(case: Case, scene: Scene, extra: int) -> Program:
         environment = subject.recipe.environment
         longer = dataclasses.replace(environment, num_tokens=environment.num_tokens + extra)
         recipe = dataclasses.replace(subject.recipe, environment=longer)
-        other = getattr(case.builds.sides(recipe, None), subject.side)
+        other = getattr(case.builds.sides(recipe, None), subject.side).copy()
         other.policy.load_state_dict(subject.policy.state_dict())
         td = scene.sequence(subject)
         padding = torch.full((*td.batch_size, extra, 3), PADDING_BYTE, dtype=torch.uint8, device=subject.device)

@@ -50,9 +50,11 @@ def false_alarms(arguments: argparse.Namespace) -> int:
 
 def summary(results: list[Result], seeds: list[int]) -> dict[str, Any]:
     """The content of ``false-alarms.json``; a failed cell counts as one failed example, the last one it judged."""
-    per_check: dict[str, dict[str, int]] = {}
+    per_check: dict[str, dict[str, Any]] = {}
     for result in results:
-        counts = per_check.setdefault(result.check, {"examples": 0, "failures": 0})
+        counts = per_check.setdefault(result.check, {"examples": 0, "failures": 0, "worst_margin": {}})
+        margins = counts["worst_margin"]  # dtype -> how near the bound a clean pair came, in shares of it
+        margins[result.dtype] = max(margins.get(result.dtype, 0.0), result.margin)
         # a cell that could not be judged at all has no example, and must not look better than one that has
         counts["examples"] += result.examples if result.verdict.passed else max(1, result.examples)
         counts["failures"] += not result.verdict.passed

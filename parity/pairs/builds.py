@@ -61,6 +61,15 @@ class Subject:
         """An independent copy, state included."""
         return dataclasses.replace(self, policy=copy.deepcopy(self.policy))
 
+    def twin(self, number: int) -> Subject:
+        """A copy with every weight and float input moved by one ulp, up or down at random, differently per number."""
+        moved = dataclasses.replace(self.copy(), nudge=number)
+        generator = torch.Generator().manual_seed(7919 * (number + 1))
+        with torch.no_grad():
+            for parameter in moved.policy.parameters():
+                parameter.copy_(move_one_ulp(parameter, generator))
+        return moved
+
 
 @dataclass
 class Sides:
@@ -83,8 +92,11 @@ class Builds:
         self._kept: OrderedDict[Hashable, Any] = OrderedDict()
 
     def sides(self, recipe: Recipe, weights: int | None = 0) -> Sides:
-        """Both sides on stress weights of seed ``weights``, or on fresh weights when None. Yours to change."""
-        return self._keep((_key(recipe), weights), lambda: self._make(recipe, weights)).copy()
+        """Both sides on stress weights of seed ``weights``, or on fresh weights when None.
+
+        They are kept and shared: copy what you change.
+        """
+        return self._keep((_key(recipe), weights), lambda: self._make(recipe, weights))
 
     def build(self, side: str, recipe: Recipe) -> Subject:
         """Build one side afresh.
@@ -113,15 +125,6 @@ class Builds:
         if self.pair.parameters is not None:
             return declared_map(self.pair.parameters, reference, candidate)
         return inferred_map(reference, candidate)
-
-    def twin(self, subject: Subject, number: int) -> Subject:
-        """A copy of a subject with every weight and float input moved by one ulp, up or down at random."""
-        moved = dataclasses.replace(subject.copy(), nudge=number)
-        generator = torch.Generator().manual_seed(7919 * (number + 1))
-        with torch.no_grad():
-            for parameter in moved.policy.parameters():
-                parameter.copy_(move_one_ulp(parameter, generator))
-        return moved
 
     def wide(self, subject: Subject) -> Subject:
         """The same side in float64, on the CPU, on the same weights and buffers cast up."""

@@ -17,7 +17,8 @@ def builds() -> Builds:
     return Builds(pair())
 
 
-def act(subject: Subject, observations: torch.Tensor, opens: bool = False) -> TensorDict:
+def act(subject: Subject, observations: torch.Tensor, opens: bool = False, shared: bool = False) -> TensorDict:
+    subject = subject if shared else subject.copy()
     td = TensorDict({"env_obs": observations, "dones": torch.full((ROWS,), opens)}, batch_size=[ROWS])
     with torch.no_grad():
         return subject.policy(td)
@@ -41,12 +42,11 @@ def test_outputs_vary_with_the_input_by_nats(builds, seed):
 @pytest.mark.parametrize("seed", range(4))
 def test_recurrent_state_matters_from_the_second_step_on(builds, seed):
     recipe = builds.pair.recipe.with_system(dtype=torch.float64)
-    subject = builds.sides(recipe, seed).reference
+    subject = builds.sides(recipe, seed).reference.copy()
     observations = builds.pair.generate(recipe.environment, rows=ROWS, seed=9)
-    act(subject, observations.flip(0))
-    remembering = subject.copy()
-    with_state = act(remembering, observations)["full_log_probs"]
-    without = act(subject.copy(), observations, opens=True)["full_log_probs"]
+    act(subject, observations.flip(0), shared=True)
+    with_state = act(subject, observations)["full_log_probs"]
+    without = act(subject, observations, opens=True)["full_log_probs"]
     assert (with_state - without).abs().mean() > 0.1
 
 
@@ -54,10 +54,10 @@ def test_recurrent_state_matters_from_the_second_step_on(builds, seed):
 @pytest.mark.parametrize("seed", range(4))
 def test_activations_neither_vanish_nor_saturate(builds, seed):
     recipe = builds.pair.recipe.with_system(dtype=torch.float64)
-    subject = builds.sides(recipe, seed).reference
+    subject = builds.sides(recipe, seed).reference.copy()
     observations = builds.pair.generate(recipe.environment, rows=ROWS, seed=9)
     with Probes(subject.policy, builds.pair.paths("reference"), Trace()) as probes:
-        act(subject, observations)
+        act(subject, observations, shared=True)
     for call in probes.calls[2:]:
         size = float(call.outputs[0].pow(2).mean().sqrt())
         assert 0.05 < size < 20, call.component

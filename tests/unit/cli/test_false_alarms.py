@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -41,9 +42,9 @@ def test_what_was_never_judged_still_counts_as_a_failure():
     ]
     content = summary(results, [7, 8])
     assert (content["examples"], content["failures"], content["seeds"]) == (15, 2, [7, 8])
-    assert content["per_check"] == {
-        "forward": {"examples": 14, "failures": 1},
-        "memory": {"examples": 1, "failures": 1},
+    assert {check: (counts["examples"], counts["failures"]) for check, counts in content["per_check"].items()} == {
+        "forward": (14, 1),
+        "memory": (1, 1),
     }
     assert content["upper_bound_95"] == upper_bound(2, 15)
 
@@ -58,3 +59,9 @@ def test_the_command_writes_the_figures_and_fails_on_a_failure(capsys, monkeypat
     assert {"examples", "failures", "upper_bound_95", "per_check", "seeds", "platform"} <= set(written)
     assert written["seeds"] == [5, 6]
     assert f"{code} of 10 examples failed" in capsys.readouterr().out
+
+
+def test_the_worst_margin_of_each_dtype_is_kept():
+    results = [replace(result("forward", Verdict.EQUIVALENT, 10), margin=margin) for margin in (0.2, 0.6, 0.1)]
+    content = summary(results, [7])
+    assert content["per_check"]["forward"]["worst_margin"] == {results[0].dtype: 0.6}
