@@ -62,7 +62,9 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
     finally:
         loader.dispose()
     if not isinstance(content, dict):
-        raise ConfigError(f"{source}: holds {type(content).__name__}, not a mapping of keys; see fixtures/agents/fast.yaml")
+        raise ConfigError(
+            f"{source}: holds {type(content).__name__}, not a mapping of keys; see fixtures/agents/fast.yaml"
+        )
     return content
 
 
@@ -84,7 +86,9 @@ def agent_config(content: Mapping[str, Any], *, source: str = "") -> AgentConfig
     rest = dict(content)
     components = rest.pop("components", None)
     if not isinstance(components, Mapping) or not components:
-        raise ConfigError(f"{where}: 'components' is {components!r}; give a mapping from component name to its settings")
+        raise ConfigError(
+            f"{where}: 'components' is {components!r}; give a mapping from component name to its settings"
+        )
     for name, settings in components.items():
         if not isinstance(name, str) or "." in name or not name:
             raise ConfigError(f"{where}: component name {name!r} must be a non-empty string without dots")
@@ -134,7 +138,9 @@ def environment_description(content: Mapping[str, Any], *, source: str = "") -> 
     for name, settings in content["features"].items():
         if not isinstance(settings, Mapping) or "id" not in settings or set(settings) - {"id", "normalization"}:
             raise ConfigError(f"{where}: feature {name!r} is {settings!r}; give {{id, normalization}}")
-        normalization = _number(settings.get("normalization", 1.0), f"normalization of feature {name!r}", where, low=None)
+        normalization = _number(
+            settings.get("normalization", 1.0), f"normalization of feature {name!r}", where, low=None
+        )
         features[str(name)] = Feature(settings["id"], normalization)
     for key in ("action_names", "max_action_args"):
         if not isinstance(content[key], (list, tuple)):

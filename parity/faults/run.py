@@ -57,9 +57,7 @@ def run_fault(
     with planted(fault.plant) as patcher:
         session = Session(dataclasses.replace(pair, fault_hooks=tuple(patcher.hooks)))
         for name in wanted:
-            result = run_cell(
-                session, Cell(pair.name, name, "cpu", "float64"), max_examples=max_examples, shrink=False
-            )
+            result = run_cell(session, Cell(pair.name, name, "cpu", "float64"), max_examples=max_examples, shrink=False)
             if result.verdict is Verdict.DIVERGENT:
                 break
     assert result is not None, "no check was asked for"

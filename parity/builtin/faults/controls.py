@@ -150,21 +150,21 @@ def logits_normalised_early(patch: Patcher) -> None:
 
 
 @CATALOGUE.control(why="threads share the work and change rounding at most")
-def forward_on_two_threads(patch: Patcher) -> None:
-    """The forward pass runs on two threads."""
+def encoder_on_two_threads(patch: Patcher) -> None:
+    """The encoder runs on two threads."""
 
-    def make(original: Callable[..., Any]) -> Callable[..., Any]:
-        def forward(self: Fast, *inputs: Any, **options: Any) -> Any:
+    def make(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def encode_observations(self: Fast, tokens: Tensor) -> Tensor:
             threads = torch.get_num_threads()
             torch.set_num_threads(2)
             try:
-                return original(self, *inputs, **options)
+                return original(self, tokens)
             finally:
                 torch.set_num_threads(threads)
 
-        return forward
+        return encode_observations
 
-    patch.wrap(Fast, "forward", make)
+    patch.wrap(Fast, "encode_observations", make)
 
 
 @CATALOGUE.control(why="a clamp is a minimum and a maximum")
