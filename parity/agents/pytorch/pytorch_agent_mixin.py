@@ -292,7 +292,7 @@ class PyTorchAgentMixin(_Host):
         td.set(ENTROPY, -(log_probs.exp() * log_probs).sum(-1))
         td.set(VALUE, value)
         td.set(FULL_LOG_PROBS, log_probs)
-        return td.reshape(action.shape[:2])
+        return td.reshape(int(td[BATCH][0]), int(td[BPTT][0]))
 
 
 def _batch_and_steps(observations: Tensor) -> tuple[int, int]:
