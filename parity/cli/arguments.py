@@ -48,9 +48,11 @@ def parser() -> argparse.ArgumentParser:
     alarms = commands.add_parser("false-alarms", help="judge clean pairs over many seeds; none may fail")
     alarms.add_argument("pair", metavar="PAIR", nargs="?", default="*", help="name or glob (default: all)")
     alarms.add_argument("--check", metavar="GLOB", default="*", help="only checks of matching name")
-    alarms.add_argument("--seeds", metavar="N", type=_count(1), default=30, help="number of seeds (default: 30)")
+    alarms.add_argument("--seeds", metavar="N", type=_count(1), default=20, help="number of seeds (default: 20)")
     alarms.add_argument("--first-seed", metavar="N", type=_count(0), help="they count up from here (default: random)")
-    alarms.add_argument("--examples", metavar="N", type=_count(1), default=10, help="per check and seed (default: 10)")
+    alarms.add_argument(
+        "--examples", metavar="N", type=_count(1), default=100, help="per check and seed, all dtypes (default: 100)"
+    )
     alarms.add_argument("--processes", metavar="N", type=_count(1), default=2, help="side by side (default: 2)")
     alarms.add_argument("--out", metavar="FILE", type=Path, default=Path("reports/false-alarms.json"))
     alarms.set_defaults(command=_later("false_alarms", "false_alarms"))

@@ -7,6 +7,7 @@ import math
 import multiprocessing
 import os
 import secrets
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -30,7 +31,7 @@ _executor: Executor | None = None  # one per process
 
 
 def false_alarms(arguments: argparse.Namespace) -> int:
-    """Judge every cell with every seed, in several processes; 1 when anything failed."""
+    """Judge every check with every seed, its examples shared among its dtypes; 1 when anything failed."""
     select_names(arguments.check, CHECKS, "check")
     cells = plan(select_pairs(arguments.pair), checks=arguments.check)
     first = secrets.randbelow(2**31) if arguments.first_seed is None else arguments.first_seed
@@ -112,7 +113,12 @@ def _judge(cells: list[Cell], seeds: list[int], examples: int, processes: int, c
     results = []
     with ProcessPoolExecutor(processes, context, initializer=_start, initargs=(cases,)) as pool:
         # seed by seed, so that a run that is interrupted has seen every check
-        tasks = [pool.submit(_judge_one, cell, seed, examples) for seed in seeds for cell in cells]
+        per_check = Counter((cell.pair, cell.check, cell.device) for cell in cells)
+        tasks = [
+            pool.submit(_judge_one, cell, seed, math.ceil(examples / per_check[cell.pair, cell.check, cell.device]))
+            for seed in seeds
+            for cell in cells
+        ]
         try:
             with Progress(len(tasks)) as progress:
                 for task in as_completed(tasks):
