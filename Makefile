@@ -22,7 +22,7 @@ PYTEST := $(BIN)/pytest --hypothesis-profile=$(PROFILE) --parity-report=reports
 # Benchmarks mean nothing beside other processes, so parallel runs switch them off instead of being warned about them.
 PARALLEL := -n $(WORKERS) --dist worksteal --benchmark-disable
 
-.PHONY: help setup parity test lint false-alarms parity-gpu clean
+.PHONY: help setup parity test lint false-alarms bench parity-gpu clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,13 @@ lint: $(STAMP) ## Style, formatting, types and import contracts
 
 false-alarms: $(STAMP) ## Clean pairs and negative controls at length; writes reports/false-alarms.json
 	$(BIN)/python -m parity false-alarms
+
+# glibc gives pages back between steps and distorts ratios; these keep them.
+bench: export MALLOC_TRIM_THRESHOLD_ := 1000000000
+bench: export MALLOC_MMAP_THRESHOLD_ := 1000000000
+bench: export OMP_NUM_THREADS := 2
+bench: $(STAMP) ## Candidate against reference, paired; writes reports/bench-ratios.json
+	$(BIN)/pytest tests/benchmarks -n0 -q
 
 # Serial, because two processes on one GPU distort each other; cuBLAS reads its variable before CUDA starts.
 parity-gpu: export CUBLAS_WORKSPACE_CONFIG := :4096:8
