@@ -25,6 +25,7 @@ def _judge(case: Case, example: Example) -> None:
         out = subject.policy(td, action=action)
         loss = _loss(out, example["seed"])
         trace.phase = "backward"
+        trace.independent = out[FULL_LOG_PROBS].numel()  # every gradient of the actor's path comes through these
         trace.fact("loss requires gradient", loss.requires_grad)
         if loss.requires_grad:
             loss.backward()

@@ -250,7 +250,9 @@ class _Measure:
         if entry.judged == "exact" or not entry.value.is_floating_point():
             return 0.0
         if self.native:
-            return self.bounds.noise_limit(entry.value.numel()) * self.floor[place]
+            elements = entry.value.numel()
+            independent = elements if entry.independent is None else min(elements, entry.independent)
+            return self.bounds.noise_limit(independent) * self.floor[place]
         cap = self.bounds.float64_cap * rms(torch.nan_to_num(entry.value, posinf=0.0, neginf=0.0))
         return min(self.bounds.float64_factor * self.floor[place], cap)
 

@@ -92,7 +92,13 @@ class Probes:
                 if isinstance(part, Tensor):
                     key = "output" if len(outputs) == 1 else f"output[{number}]"
                     self._trace.record(
-                        key, part, component=name, from_probe=True, scale=lambda: _largest(kept), clone=False
+                        key,
+                        part,
+                        component=name,
+                        from_probe=True,
+                        scale=lambda: _largest(kept),
+                        independent=_fewest(kept),
+                        clone=False,
                     )
             places = list(self._trace.entries)[before:]
             place = places[0] if places else Place(self._trace.phase, name, "output", self._trace.step)
@@ -131,6 +137,10 @@ def _keep_gradient(call: Call, number: int) -> Any:
         call.gradients[number] = gradient.detach().clone()
 
     return hook
+
+
+def _fewest(inputs: tuple[Any, ...]) -> int | None:
+    return min((part.numel() for part in inputs if isinstance(part, Tensor) and part.is_floating_point()), default=None)
 
 
 def _largest(inputs: tuple[Any, ...]) -> float | None:

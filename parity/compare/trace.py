@@ -37,6 +37,7 @@ class Entry:
     scale: Scale = None  # largest |input| of the operation, where known; bounds its rounding
     absolute: float | None = None  # judged against this bound instead (null gradients)
     from_probe: bool = False
+    independent: int | None = None  # numbers it was computed from, where these may be fewer than its elements
 
 
 class GradientSource(Protocol):
@@ -50,13 +51,16 @@ class GradientSource(Protocol):
 class Trace:
     """An ordered mapping from place to entry, filled by a program and by probes.
 
-    ``phase`` and ``step`` are the cursor: a program moves them, probes read them.
+    ``phase`` and ``step`` are the cursor: a program moves them, probes read them. ``independent`` is the least number
+    of numbers that what follows is computed from: a gradient behind 20 logits holds 20 rounding errors, however many
+    elements it has, and the float32 rung must not take it for more.
     """
 
     def __init__(self) -> None:
         self.entries: dict[Place, Entry] = {}
         self.phase = "forward"
         self.step: int | None = None
+        self.independent: int | None = None
         self.probes: GradientSource | None = None
 
     def record(
@@ -69,11 +73,13 @@ class Trace:
         scale: Scale = None,
         absolute: float | None = None,
         from_probe: bool = False,
+        independent: int | None = None,
         clone: bool = True,
     ) -> None:
         """Keep a detached copy of ``value`` at the cursor; a place used again becomes its next call."""
         kept = value.detach()
-        entry = Entry(kept.clone() if clone else kept, judged, scale, absolute, from_probe)
+        least = min((n for n in (independent, self.independent) if n is not None), default=None)
+        entry = Entry(kept.clone() if clone else kept, judged, scale, absolute, from_probe, least)
         self.entries[self._free_place(component or key, key)] = entry
 
     def fact(self, key: str, value: Any, *, component: str = "") -> None:

@@ -201,3 +201,17 @@ def test_probes_that_fire_another_number_of_times_are_left_out():
     for made in (mine, theirs):
         made.record("value", VALUE)
     assert judge(mine, theirs).divergence is None
+
+
+def test_rounding_errors_are_counted_not_elements():
+    """A wide leaf made from few numbers scatters as those few do, and gets their limit."""
+    wide = torch.ones(2000, dtype=torch.float64)
+    mine, theirs = ((wide * (1 + d)).to(torch.float32) for d in (1e-6, 5e-6))
+    verdicts = []
+    for independent in (None, 20):
+        reference, candidate = Trace(), Trace()
+        reference.record("x", mine, independent=independent)
+        candidate.record("x", theirs)
+        outcome = judge(reference, candidate, wide=lambda: trace(x=wide))
+        verdicts.append(outcome.divergence is None)
+    assert verdicts == [False, True]
