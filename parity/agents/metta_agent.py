@@ -32,7 +32,11 @@ logger = logging.getLogger(__name__)
 
 #: ``agent_type`` -> module and class of the PyTorch agent, imported when it is asked for.
 AGENT_TYPES: dict[str, tuple[str, str]] = {
+    "example": ("parity.agents.pytorch.example", "Example"),
     "fast": ("parity.agents.pytorch.fast", "Fast"),
+    "latent_attn_tiny": ("parity.agents.pytorch.latent_attn", "LatentAttnTiny"),
+    "latent_attn_small": ("parity.agents.pytorch.latent_attn", "LatentAttnSmall"),
+    "latent_attn_med": ("parity.agents.pytorch.latent_attn", "LatentAttnMed"),
 }
 
 #: What is logged of a built policy, in this order.

@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from parity.agents.errors import ConfigError
 from parity.agents.interface import EnvironmentDescription
 from parity.agents.pytorch.graph import Node, read_graph
-from parity.agents.pytorch.layers import ActionEmbedding, ActionHead, Normalizer, TokensToBox
+from parity.agents.pytorch.heads import HEADS, ActorCriticHeads
+from parity.agents.pytorch.layers import Normalizer, TokensToBox
 from parity.agents.pytorch.lstm_wrapper import LSTMWrapper
 from parity.agents.pytorch.pytorch_agent_mixin import PyTorchAgentMixin
 from parity.agents.pytorch.stages import conv_output_size, conv_stage, linear_stage
@@ -24,15 +24,11 @@ GRAPH: Mapping[str, Node] = {
     "fc1": Node("Linear", ("obs_flattener",)),
     "encoded_obs": Node("Linear", ("fc1",)),
     "_core_": Node("LSTM", ("encoded_obs",)),
-    "critic_1": Node("Linear", ("_core_",)),
-    "_value_": Node("Linear", ("critic_1",)),
-    "actor_1": Node("Linear", ("_core_",)),
-    "_action_embeds_": Node("ActionEmbedding"),
-    "_action_": Node("MettaActorSingleHead", ("actor_1", "_action_embeds_")),
+    **HEADS,
 }
 
 
-class Fast(PyTorchAgentMixin, LSTMWrapper):
+class Fast(ActorCriticHeads, PyTorchAgentMixin, LSTMWrapper):
     """The hand-written twin of the graph in ``fixtures/agents/fast.yaml``.
 
     Args:
@@ -53,11 +49,6 @@ class Fast(PyTorchAgentMixin, LSTMWrapper):
             {"clip_range": clip_range, "analyze_weights_interval": analyze_weights_interval, **kwargs}
         )
         parts = read_graph(params["components"], GRAPH, agent="fast", source=params["source"])
-        if parts["_value_"].sizes["out_features"] != 1:
-            raise ConfigError(
-                f"{parts['_value_'].where}: nn_params.out_features is {parts['_value_'].sizes['out_features']}; "
-                "give 1, a state has one value"
-            )
         drawn = {"seed": params["seed"], "dtype": params["dtype"]}
         super().__init__(parts["_core_"], parts["encoded_obs"].sizes["out_features"], **drawn)
         self.init_mixin(env, **params)
@@ -72,13 +63,7 @@ class Fast(PyTorchAgentMixin, LSTMWrapper):
         self.flattener = nn.Flatten()
         self.fc1 = linear_stage(parts["fc1"], parts["cnn2"].sizes["out_channels"] * width * height, **drawn)
         self.encoded_obs = linear_stage(parts["encoded_obs"], parts["fc1"].sizes["out_features"], **drawn)
-
-        self.critic_1 = linear_stage(parts["critic_1"], self.hidden_size, **drawn)
-        self.value_head = linear_stage(parts["_value_"], parts["critic_1"].sizes["out_features"], **drawn)
-        self.actor_1 = linear_stage(parts["actor_1"], self.hidden_size, **drawn)
-        self.action_embeds = ActionEmbedding(parts["_action_embeds_"], **drawn)
-        actor, embedding = parts["actor_1"].sizes["out_features"], parts["_action_embeds_"].sizes["embedding_dim"]
-        self.action_head = ActionHead(parts["_action_"], actor, embedding, **drawn)
+        self.build_heads(parts, **drawn)
         self.to(params["device"])
 
     def set_feature_encoding(self, remap: Sequence[int], normalizations: Mapping[int, float]) -> None:
@@ -90,8 +75,3 @@ class Fast(PyTorchAgentMixin, LSTMWrapper):
         """Tokens ``[N, M, 3]`` uint8 -> ``[N, F]``."""
         image = self.cnn2(self.cnn1(self.normalizer(self.box(tokens))))
         return self.encoded_obs(self.fc1(self.flattener(image)))
-
-    def decode_actions(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """The core's output ``[N, H]`` -> logits ``[N, A]`` and value ``[N]``."""
-        value = self.value_head(self.critic_1(hidden)).squeeze(-1)
-        return self.action_head(self.actor_1(hidden), self.action_embeds()), value

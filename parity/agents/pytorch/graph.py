@@ -19,7 +19,8 @@ NONLINEARITIES = ("nn.ReLU", "nn.Tanh", None)
 
 _ANNOTATIONS = frozenset({"effective_rank", "analyze_weights", "output_size", "mlp_out_hidden_dim", "atr_embed_dim"})
 _COMMON_KEYS = _ANNOTATIONS | {"_target_", "sources", "nn_params"}
-_LAYER_KEYS = frozenset({"nonlinearity", "clip_scale", "l2_init_scale"})
+_SCALE_KEYS = frozenset({"clip_scale", "l2_init_scale"})
+_ALIASES: Mapping[str, str] = {"ConcatMergeLayer": "Concat"}
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,32 @@ class Node:
 
 @dataclass(frozen=True)
 class Kind:
-    """The integers a kind of component takes in ``nn_params``, and whether it is a Linear/Conv layer."""
+    """The keys that a kind of component takes.
+
+    ``required`` and ``defaults`` are integers, in ``nn_params`` or, where ``is_inline``, beside ``sources``. A layer
+    (Linear, Conv) has a nonlinearity; it and what else ``has_weights`` can scale clipping and the l2-init loss.
+    ``flags`` are accepted at the one value that says what the agent does anyway.
+    """
 
     required: tuple[str, ...] = ()
     defaults: Mapping[str, int | None] = field(default_factory=dict)
+    flags: Mapping[str, bool] = field(default_factory=dict)
     is_layer: bool = False
+    is_inline: bool = False
+    has_weights: bool = False
+
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        """The names of all integers, required ones first."""
+        return (*self.required, *self.defaults)
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """Every key that such a component may have beside its name."""
+        keys = _COMMON_KEYS | self.flags.keys() | set(self.sizes if self.is_inline else ())
+        if self.is_layer:
+            keys |= {"nonlinearity"}
+        return keys | _SCALE_KEYS if self.is_layer or self.has_weights else keys
 
 
 KINDS: Mapping[str, Kind] = {
@@ -48,6 +70,24 @@ KINDS: Mapping[str, Kind] = {
     "LSTM": Kind(defaults={"num_layers": 1, "hidden_size": None}),
     "ActionEmbedding": Kind(required=("num_embeddings", "embedding_dim")),
     "MettaActorSingleHead": Kind(),
+    "CenterCell": Kind(),
+    "Concat": Kind(),
+    "ObsTokenPadStrip": Kind(),
+    "ObsAttrValNorm": Kind(),
+    "ObsAttrEmbedFourier": Kind(required=("attr_embed_dim", "num_freqs"), is_inline=True),
+    "ObsLatentAttn": Kind(
+        required=("out_dim", "num_query_tokens", "num_layers", "num_heads"),
+        defaults={"query_token_dim": 32, "mlp_ratio": 4},
+        flags={"use_mask": True},
+        is_inline=True,
+        has_weights=True,
+    ),
+    "ObsSelfAttn": Kind(
+        required=("out_dim", "num_layers", "num_heads"),
+        flags={"use_cls_token": True, "use_mask": False},
+        is_inline=True,
+        has_weights=True,
+    ),
 }
 
 
@@ -55,8 +95,8 @@ KINDS: Mapping[str, Kind] = {
 class Component:
     """One component's validated settings.
 
-    ``sizes`` holds the integers of ``nn_params``, defaults filled in; for an LSTM ``hidden_size`` is always there,
-    whichever of the two spellings gave it. ``where`` names file and component, for messages.
+    ``sizes`` holds the integers of the component's kind, defaults filled in; for an LSTM ``hidden_size`` is always
+    there, whichever of the two spellings gave it. ``where`` names file and component, for messages.
     """
 
     name: str
@@ -118,17 +158,21 @@ def _read_component(name: str, settings: Mapping[str, Any], node: Node, where: s
     if sources != node.sources:
         raise ConfigError(f"{where}: sources are {list(sources)}; this agent reads {list(node.sources)} there")
     kind = KINDS[node.kind]
-    known = _COMMON_KEYS | _LAYER_KEYS if kind.is_layer else _COMMON_KEYS
     for key in settings:
-        if key not in known:
-            raise ConfigError(f"{where}: unknown key {key!r} (nearest: {nearest(key, known)!r}); rename or remove it")
-    sizes = _read_sizes(settings.get("nn_params") or {}, kind, where)
+        if key not in kind.keys:
+            raise ConfigError(
+                f"{where}: unknown key {key!r} (nearest: {nearest(key, kind.keys)!r}); rename or remove it"
+            )
+    for key, value in kind.flags.items():
+        if settings.get(key, value) is not value:
+            raise ConfigError(f"{where}: {key} is {settings[key]!r}; give {str(value).lower()}, or leave it out")
+    sizes = _read_sizes(settings, kind, where)
     if node.kind == "LSTM":
         sizes["hidden_size"] = _hidden_size(sizes.get("hidden_size"), settings.get("output_size"), where)
     analyze = settings.get("analyze_weights", False)
     if not isinstance(analyze, bool):
         raise ConfigError(f"{where}: analyze_weights is {analyze!r}; give true or false")
-    nonlinearity = settings.get("nonlinearity", "nn.ReLU")
+    nonlinearity = settings.get("nonlinearity", "nn.ReLU") if kind.is_layer else None
     if nonlinearity not in NONLINEARITIES:
         raise ConfigError(f"{where}: nonlinearity is {nonlinearity!r}; give nn.ReLU, nn.Tanh or null")
     return Component(
@@ -139,14 +183,13 @@ def _read_component(name: str, settings: Mapping[str, Any], node: Node, where: s
         nonlinearity=nonlinearity,
         clip_scale=_scale(settings, "clip_scale", where),
         l2_init_scale=_scale(settings, "l2_init_scale", where),
-        analyze_weights=analyze,
+        analyze_weights=analyze and kind.is_layer,
     )
 
 
 def _short_target(target: str) -> str:
-    if target.startswith(UPSTREAM_PREFIX):
-        return target.rpartition(".")[2]
-    return target
+    short = target.rpartition(".")[2] if target.startswith(UPSTREAM_PREFIX) else target
+    return _ALIASES.get(short, short)
 
 
 def _read_sources(sources: Any, where: str) -> tuple[str, ...]:
@@ -160,23 +203,31 @@ def _read_sources(sources: Any, where: str) -> tuple[str, ...]:
     return tuple(entry["name"] for entry in sources)
 
 
-def _read_sizes(params: Any, kind: Kind, where: str) -> dict[str, int]:
-    if not isinstance(params, Mapping):
-        raise ConfigError(f"{where}: nn_params is {params!r}; give a mapping")
-    known = (*kind.required, *kind.defaults)
-    for key in params:
-        if key not in known:
-            hint = f"(nearest: {nearest(key, known)!r}); rename or remove it" if known else "; this kind takes none"
-            raise ConfigError(f"{where}: unknown key {key!r} in nn_params {hint}")
+def _read_sizes(settings: Mapping[str, Any], kind: Kind, where: str) -> dict[str, int]:
+    params = _nn_params(settings, () if kind.is_inline else kind.sizes, where)
+    place = "nn_params."
+    if kind.is_inline:
+        params, place = settings, ""
     for key in kind.required:
         if key not in params:
-            raise ConfigError(f"{where}: nn_params lacks {key!r}; give a whole number of at least 1")
+            raise ConfigError(f"{where}: {place}{key} is missing; give a whole number of at least 1")
     sizes: dict[str, int] = {}
-    for key in known:
+    for key in kind.sizes:
         value = params.get(key, kind.defaults.get(key))
         if value is not None or key in params:
-            sizes[key] = _size(value, f"nn_params.{key}", where)
+            sizes[key] = _size(value, f"{place}{key}", where)
     return sizes
+
+
+def _nn_params(settings: Mapping[str, Any], known: tuple[str, ...], where: str) -> Mapping[str, Any]:
+    params = settings.get("nn_params") or {}
+    if not isinstance(params, Mapping):
+        raise ConfigError(f"{where}: nn_params is {params!r}; give a mapping")
+    for key in params:
+        if key not in known:
+            hint = f" (nearest: {nearest(key, known)!r}); rename or remove it" if known else "; this kind takes none"
+            raise ConfigError(f"{where}: unknown key {key!r} in nn_params{hint}")
+    return params
 
 
 def _size(value: Any, key: str, where: str) -> int:

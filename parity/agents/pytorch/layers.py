@@ -18,6 +18,16 @@ _BYTES = 256
 _EMBEDDING_LIMIT = 0.1
 
 
+def warn_of_ignored_tokens(layers: int, width: int, height: int) -> None:
+    """Say which tokens an encoder passes over; the caller sees to it that this is said once."""
+    warnings.warn(
+        f"ignored observation tokens outside the {width} x {height} box or with a feature id of {layers} or more "
+        "(after remapping); this is said once per policy",
+        IgnoredTokensWarning,
+        stacklevel=3,
+    )
+
+
 class TokensToBox(nn.Module):
     """Tokens ``[N, M, 3]`` uint8 -> box ``[N, layers, width, height]`` of raw values.
 
@@ -57,12 +67,7 @@ class TokensToBox(nn.Module):
         slots = self.slots.index_select(0, keys.flatten()).view(rows, -1)
         if not self.has_warned and bool(slots.max() > self.size):
             self.has_warned = True
-            warnings.warn(
-                f"ignored observation tokens outside the {self.width} x {self.height} box or with a feature id of "
-                f"{self.layers} or more (after remapping); this is said once per policy",
-                IgnoredTokensWarning,
-                stacklevel=2,
-            )
+            warn_of_ignored_tokens(self.layers, self.width, self.height)
         cells = torch.zeros(rows, self.size + 2, dtype=torch.uint8, device=tokens.device)
         cells.scatter_reduce_(1, slots, tokens[..., 2], "amax")
         box = cells.narrow(1, 1, self.size).to(self.dtype_anchor.dtype)

@@ -49,13 +49,13 @@ class RecurrentCore(nn.Module):
         """
         batch, steps = resets.shape
         sequence = rows.reshape(batch, steps, -1)
-        starts = [0]
-        if steps > 1:
-            starts += [t for t, hit in enumerate(resets[:, 1:].any(0).tolist(), start=1) if hit]
+        hits = resets.any(0).tolist()
+        starts = [0, *(t for t in range(1, steps) if hits[t])]
         outputs: list[Tensor] = []
         for start, stop in zip(starts, [*starts[1:], steps], strict=True):
-            opens = resets[:, start].view(1, batch, 1)
-            h, c = h.masked_fill(opens, 0.0), c.masked_fill(opens, 0.0)
+            if hits[start]:
+                opens = resets[:, start].view(1, batch, 1)
+                h, c = h.masked_fill(opens, 0.0), c.masked_fill(opens, 0.0)
             output, (h, c) = self.lstm(sequence[:, start:stop], (h, c))
             outputs.append(output)
         hidden = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
@@ -131,7 +131,7 @@ class LSTMWrapper(Policy):
                 f"the state stored under training_env_id_start {env_id} is for batch size {h.shape[1]}, the batch has "
                 f"{batch}; call reset_env_memory({env_id}) or give each batch its own training_env_id_start"
             )
-        return h.to(self.device, self.dtype), c.to(self.device, self.dtype)
+        return self._copy(h), self._copy(c)  # what inference mode stored cannot enter a graph, its copy can
 
     def store_state(self, env_id: int, h: Tensor, c: Tensor) -> None:
         """Keep (h, c), detached, under ``env_id``; the tensors must not be written to afterwards."""

@@ -281,7 +281,7 @@ class PyTorchAgentMixin(_Host):
         """Evaluate ``action [B, T, 2]`` on the flat rows of ``td`` and return it as ``[B, T]``.
 
         Args:
-            td: batch size ``[B*T]``, row = b*T + t.
+            td: batch size ``[B*T]``, row = b*T + t, with the fields ``batch`` = B and ``bptt`` = T.
             action: integers.
             logits: ``[B*T, A]``.
             value: ``[B*T]``.

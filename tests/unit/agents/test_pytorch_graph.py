@@ -42,12 +42,12 @@ REFUSALS: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (change("fc1", cip_scale=1), r"component 'fc1': unknown key 'cip_scale' \(nearest: 'clip_scale'\)"),
     (change("_obs_", clip_scale=1), r"component '_obs_': unknown key 'clip_scale'"),
     (change("fc1", nn_params=[128]), r"nn_params is \[128\]; give a mapping"),
-    (change("fc1", nn_params={}), r"nn_params lacks 'out_features'"),
+    (change("fc1", nn_params={}), r"nn_params\.out_features is missing; give a whole"),
     (
         change("fc1", nn_params={"out_features": 8, "bia": 1}),
         r"unknown key 'bia' in nn_params \(nearest: 'out_features'\)",
     ),
-    (change("_obs_", nn_params={"a": 1}), r"unknown key 'a' in nn_params ; this kind takes none"),
+    (change("_obs_", nn_params={"a": 1}), r"unknown key 'a' in nn_params; this kind takes none"),
     (
         change("cnn1", nn_params={"out_channels": 4, "kernel_size": 2.0}),
         r"nn_params\.kernel_size is 2\.0; give a whole",

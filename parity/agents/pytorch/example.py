@@ -1,0 +1,100 @@
+"""``example``: convolutions over the token box beside the centre cell's features, an LSTM, a critic and an actor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from parity.agents.interface import EnvironmentDescription
+from parity.agents.pytorch.graph import Node, read_graph
+from parity.agents.pytorch.heads import HEADS, ActorCriticHeads
+from parity.agents.pytorch.layers import Normalizer, TokensToBox
+from parity.agents.pytorch.lstm_wrapper import LSTMWrapper
+from parity.agents.pytorch.pytorch_agent_mixin import PyTorchAgentMixin
+from parity.agents.pytorch.stages import conv_output_size, conv_stage, linear_stage
+
+GRAPH: Mapping[str, Node] = {
+    "_obs_": Node("ObsTokenToBoxShaper"),
+    "obs_normalizer": Node("ObservationNormalizer", ("_obs_",)),
+    "cnn1": Node("Conv2d", ("obs_normalizer",)),
+    "cnn2": Node("Conv2d", ("cnn1",)),
+    "obs_flattener": Node("Flatten", ("cnn2",)),
+    "fc1": Node("Linear", ("obs_flattener",)),
+    "center": Node("CenterCell", ("obs_normalizer",)),
+    "center_fc": Node("Linear", ("center",)),
+    "encoded_obs": Node("Concat", ("fc1", "center_fc")),
+    "_core_": Node("LSTM", ("encoded_obs",)),
+    **HEADS,
+}
+
+
+class CenterCell(nn.Module):
+    """What the agent's own cell holds: box ``[N, L, W, H]`` -> ``[N, L]``."""
+
+    def forward(self, box: Tensor) -> Tensor:
+        """Read the cell at (W // 2, H // 2)."""
+        return box[:, :, box.shape[2] // 2, box.shape[3] // 2]
+
+
+class Merge(nn.Module):
+    """Two encodings side by side: ``[N, F]`` and ``[N, G]`` -> ``[N, F + G]``."""
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """Concatenate."""
+        return torch.cat((first, second), dim=1)
+
+
+class Example(ActorCriticHeads, PyTorchAgentMixin, LSTMWrapper):
+    """The hand-written twin of the graph in ``fixtures/agents/example.yaml``.
+
+    Args:
+        env: the environment whose box the encoder is built for.
+        clip_range: see ``clip_weights``; 0 turns clipping off.
+        analyze_weights_interval: kept for the trainer.
+        **kwargs: ``components`` (required), ``l2_init_weight_update_interval``, ``observations``, ``extra_config``,
+            ``source``, ``seed``, ``device``, ``dtype``.
+
+    Raises:
+        ConfigError: an unknown keyword, or components that are not this agent's graph.
+    """
+
+    def __init__(
+        self, env: EnvironmentDescription, *, clip_range: float = 0, analyze_weights_interval: int = 300, **kwargs: Any
+    ) -> None:
+        params = self.extract_mixin_params(
+            {"clip_range": clip_range, "analyze_weights_interval": analyze_weights_interval, **kwargs}
+        )
+        parts = read_graph(params["components"], GRAPH, agent="example", source=params["source"])
+        drawn = {"seed": params["seed"], "dtype": params["dtype"]}
+        encoded = parts["fc1"].sizes["out_features"] + parts["center_fc"].sizes["out_features"]
+        super().__init__(parts["_core_"], encoded, **drawn)
+        self.init_mixin(env, **params)
+
+        width, height = env.obs_width, env.obs_height
+        self.box = TokensToBox(env.num_layers, width, height, dtype=params["dtype"])
+        self.normalizer = Normalizer(env.num_layers, dtype=params["dtype"])
+        self.cnn1 = conv_stage(parts["cnn1"], env.num_layers, **drawn)
+        width, height = conv_output_size(parts["cnn1"], width, height)
+        self.cnn2 = conv_stage(parts["cnn2"], parts["cnn1"].sizes["out_channels"], **drawn)
+        width, height = conv_output_size(parts["cnn2"], width, height)
+        self.flattener = nn.Flatten()
+        self.fc1 = linear_stage(parts["fc1"], parts["cnn2"].sizes["out_channels"] * width * height, **drawn)
+        self.center = CenterCell()
+        self.center_fc = linear_stage(parts["center_fc"], env.num_layers, **drawn)
+        self.merge = Merge()
+        self.build_heads(parts, **drawn)
+        self.to(params["device"])
+
+    def set_feature_encoding(self, remap: Sequence[int], normalizations: Mapping[int, float]) -> None:
+        """Hand the remapping to the box and the normalisations to the normaliser."""
+        self.box.set_feature_remap(remap)
+        self.normalizer.set_normalizations(normalizations)
+
+    def encode_observations(self, tokens: Tensor) -> Tensor:
+        """Tokens ``[N, M, 3]`` uint8 -> ``[N, F]``."""
+        box = self.normalizer(self.box(tokens))
+        surroundings = self.fc1(self.flattener(self.cnn2(self.cnn1(box))))
+        return self.merge(surroundings, self.center_fc(self.center(box)))
