@@ -40,7 +40,7 @@ def platform_info(devices: tuple[str, ...] = ("cpu",)) -> dict[str, Any]:
         "device": ", ".join(_device_name(device) for device in devices),
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
-        "system": platform.platform(),
+        "system": f"{platform.system()} {platform.machine()}",
         "tf32": {
             "matmul": bool(torch.backends.cuda.matmul.allow_tf32),
             "cudnn": bool(torch.backends.cudnn.allow_tf32),
