@@ -97,7 +97,6 @@ class Probes:
                         component=name,
                         from_probe=True,
                         scale=lambda: _largest(kept),
-                        independent=_fewest(kept),
                         clone=False,
                     )
             places = list(self._trace.entries)[before:]
@@ -137,10 +136,6 @@ def _keep_gradient(call: Call, number: int) -> Any:
         call.gradients[number] = gradient.detach().clone()
 
     return hook
-
-
-def _fewest(inputs: tuple[Any, ...]) -> int | None:
-    return min((part.numel() for part in inputs if isinstance(part, Tensor) and part.is_floating_point()), default=None)
 
 
 def _largest(inputs: tuple[Any, ...]) -> float | None:
