@@ -1,22 +1,108 @@
-"""Builders that every shipped pair uses: the facade over either side, initialised to the recipe's environment."""
+"""What every shipped pair is made of: builders over the facade, recipes, recordings, and the core and heads all have."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import nn
 
 from parity.agents.config import load_agent_config, load_environment
 from parity.agents.metta_agent import MettaAgent
+from parity.environments.generated import generate_tokens
 from parity.environments.recorded import load_recording
-from parity.pairs.recipe import Builder, Recipe, Recording
+from parity.pairs.parameters import ParameterLink
+from parity.pairs.recipe import Builder, ComponentLink, Pair, Recipe, Recording
 from parity.resources import fixture
 
 RECORDINGS = ("yard", "arena", "crowd")
 
-#: What the shipped policies can do, all of it.
+#: What the shipped policies can do, all of them.
 CAPABILITIES = frozenset({"action_embeddings", "clipping", "features", "keyed_init", "memory", "weight_metrics"})
+
+#: Reference component -> attribute of the candidate, behind the encoder, in the order of execution.
+CORE_AND_HEADS = {
+    "_core_": "core",
+    "critic_1": "critic_1",
+    "_value_": "value_head",
+    "actor_1": "actor_1",
+    "_action_embeds_": "action_embeds",
+    "_action_": "action_head",
+}
+
+_LSTM = tuple(f"{kind}_l{layer}" for layer in (0, 1) for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+
+#: What stands in for the YAML's sizes behind the encoder, to see that both sides read them: path below components.
+SIZES = {
+    ("_core_", "output_size"): 32,
+    ("critic_1", "nn_params", "out_features"): 48,
+    ("actor_1", "nn_params", "out_features"): 56,
+    ("_action_embeds_", "nn_params", "embedding_dim"): 5,
+    ("_action_embeds_", "nn_params", "num_embeddings"): 120,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+    """What one pair's encoder adds to the core and heads.
+
+    Args:
+        components: reference component -> attribute of the candidate, in the order of execution.
+        layers: the Linear and Conv components among them.
+        parameters: links of all other parameters.
+        weights: reference parameter -> component, for weights that clipping acts on besides those of ``layers``.
+        sizes: path below ``components`` -> what stands in for the YAML's size.
+        capabilities: how observations are encoded.
+    """
+
+    components: Mapping[str, str]
+    layers: tuple[str, ...] = ()
+    parameters: tuple[ParameterLink, ...] = ()
+    weights: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    sizes: Mapping[tuple[str, ...], int] = dataclasses.field(default_factory=dict)
+    capabilities: frozenset[str] = frozenset()
+
+
+def shipped_pair(name: str, encoder: Encoder) -> Pair:
+    """The pair of a shipped agent, on the default environment, with the shipped recordings."""
+    recipe = default_recipe(name)
+    components = {**encoder.components, **CORE_AND_HEADS}
+    layers = (*encoder.layers, "critic_1", "_value_", "actor_1")
+    return Pair(
+        name=name,
+        recipe=recipe,
+        reference=builder(None),
+        candidate=builder(name),
+        components=tuple(
+            ComponentLink(component, f"policy.components.{component}", f"policy.{attribute}")
+            for component, attribute in components.items()
+        ),
+        generate=generate_tokens,
+        recordings=recordings(*RECORDINGS),
+        parameters=(
+            *encoder.parameters,
+            *(
+                ParameterLink(f"policy.components.{layer}.net.{role}", f"policy.{components[layer]}.0.{role}")
+                for layer in layers
+                for role in ("weight", "bias")
+            ),
+            *(ParameterLink(f"policy.components._core_.net.{role}", f"policy.core.lstm.{role}") for role in _LSTM),
+            ParameterLink("policy.components._action_embeds_.net.weight", "policy.action_embeds.weight"),
+            ParameterLink("policy.components._action_.W", "policy.action_head.W"),
+            ParameterLink("policy.components._action_.bias", "policy.action_head.bias"),
+        ),
+        layers={**encoder.weights, **{f"policy.components.{layer}.net.weight": layer for layer in layers}},
+        sizes={path: (_at(recipe, path), other) for path, other in {**encoder.sizes, **SIZES}.items()},
+        capabilities=CAPABILITIES | encoder.capabilities,
+    )
+
+
+def _at(recipe: Recipe, path: tuple[str, ...]) -> Any:
+    value: Any = recipe.config.components
+    for key in path:
+        value = value[key]
+    return value
 
 
 def builder(agent_type: str | None) -> Builder:

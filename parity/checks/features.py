@@ -12,7 +12,7 @@ from tensordict import TensorDict
 from parity.agents.interface import ENV_OBS, FULL_LOG_PROBS, VALUES, EnvironmentDescription
 from parity.checks.case import Case
 from parity.checks.draw import SEEDS, WEIGHTS, feature_tables, to_features
-from parity.checks.oracles.box import FeatureOracle
+from parity.checks.oracles.observations import FeatureOracle
 from parity.checks.registry import Check, Example
 from parity.compare.probes import Probes
 from parity.compare.trace import Trace
@@ -20,7 +20,10 @@ from parity.pairs.builds import Subject
 from parity.pairs.recipe import Pair, Recording
 
 ROWS = 4
-NORMALISED = "obs_normalizer"  # the component whose output is the normalised box, where a pair has one
+NORMALISED = "obs_normalizer"  # the component whose output is the normalised observation, where a pair has one
+
+#: What that component gives, by the capability that says so.
+BOX, TOKENS = "box_observations", "token_observations"
 
 
 def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy[Example]:
@@ -66,8 +69,10 @@ def _judge(case: Case, example: Example) -> None:
             trace.record(VALUES, td[VALUES])
 
     case.parity(program, sides, probe=True)
-    if NORMALISED not in case.pair.paths("reference"):
+    forms = case.pair.capabilities & {BOX, TOKENS}
+    if not forms:
         return
+    (form,) = forms
 
     def expected(subject: Subject, trace: Trace) -> None:
         oracle = FeatureOracle(environment.num_layers, environment.obs_width, environment.obs_height)
@@ -78,8 +83,9 @@ def _judge(case: Case, example: Example) -> None:
             trace.step, trace.phase = number, "rollout"
             table = example["activations"][number]["features"]
             oracle.activate({n: (f["id"], f["normalization"]) for n, f in table.items()}, training=training)
-            box = torch.tensor(oracle.box(observations.tolist()), dtype=torch.float64)
-            trace.record("box", box.to(subject.dtype).to(subject.device), component=NORMALISED)
+            for key, value in _EXPECTED[form](oracle, observations.tolist()).items():
+                value = value.to(subject.dtype) if value.is_floating_point() else value
+                trace.record(key, value.to(subject.device), component=NORMALISED)
             trace.fact("original_feature_mapping", dict(oracle.mapping), component="original_feature_mapping")
 
     def actual(subject: Subject, trace: Trace) -> None:
@@ -89,8 +95,9 @@ def _judge(case: Case, example: Example) -> None:
             activate(subject, number)
             with Probes(subject.policy, {NORMALISED: path}, Trace()) as probes:
                 subject.policy(TensorDict({ENV_OBS: observations.to(subject.device)}, batch_size=[ROWS]))
-            parts = [call.outputs[0] for call in probes.calls]  # a side may work through its rows in several calls
-            trace.record("box", torch.cat(parts), component=NORMALISED)
+            found = [_FOUND[form](call.outputs) for call in probes.calls]
+            for key in found[0]:  # a side may work through its rows in several calls
+                trace.record(key, torch.cat([part[key] for part in found]), component=NORMALISED)
             trace.fact(
                 "original_feature_mapping",
                 subject.policy.original_feature_mapping(),
@@ -98,6 +105,36 @@ def _judge(case: Case, example: Example) -> None:
             )
 
     case.contract(expected, actual, sides)
+
+
+def _expected_box(oracle: FeatureOracle, rows: list[Any]) -> dict[str, torch.Tensor]:
+    return {"box": torch.tensor(oracle.box(rows), dtype=torch.float64)}
+
+
+def _expected_tokens(oracle: FeatureOracle, rows: list[Any]) -> dict[str, torch.Tensor]:
+    """The real tokens of all rows one after the other, since how far a batch is stripped is a side's own affair."""
+    real = [oracle.normalised(row) for row in rows]
+    coordinates, ids, values = zip(*[token for row in real for token in row], strict=True)
+    return {
+        "real tokens per row": torch.tensor([len(row) for row in real]),
+        "coordinates": torch.tensor(coordinates, dtype=torch.uint8),
+        "ids": torch.tensor(ids),
+        "values": torch.tensor(values, dtype=torch.float64),
+    }
+
+
+def _found_tokens(outputs: tuple[torch.Tensor, ...]) -> dict[str, torch.Tensor]:
+    coordinates, ids, values, mask = outputs
+    return {
+        "real tokens per row": mask.sum(1),
+        "coordinates": coordinates[mask],
+        "ids": ids[mask].to(torch.int64),
+        "values": values[mask],
+    }
+
+
+_EXPECTED = {BOX: _expected_box, TOKENS: _expected_tokens}
+_FOUND = {BOX: lambda outputs: {"box": outputs[0]}, TOKENS: _found_tokens}
 
 
 def _observations(case: Case, environment: EnvironmentDescription, table: dict[str, Any], seed: int) -> torch.Tensor:

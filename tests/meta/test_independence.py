@@ -26,7 +26,7 @@ def loaded_by(module: str, forbidden: tuple[str, ...]) -> str:
         ("parity.agents.pytorch.fast", ("parity.agents.component", "parity.compare", "parity.checks")),
         ("parity.runner", ("parity.agents.component", "parity.agents.pytorch", "parity.agents.metta_agent")),
         ("parity.runner", ("parity.environments", "parity.training", "parity.builtin")),
-        ("parity.checks.oracles.box", ("torch", "parity.agents", "parity.compare")),
+        ("parity.checks.oracles.observations", ("torch", "parity.agents", "parity.compare")),
         ("parity.checks.oracles.action_space", ("torch", "parity.agents", "parity.compare")),
         ("parity.builtin.fast", ("mettagrid",)),
     ],

@@ -1,4 +1,4 @@
-"""Box observations by plain loops over rows and tokens, with feature remapping by name."""
+"""Observations as boxes and as tokens, by plain loops over rows and tokens, with feature remapping by name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Table = Mapping[str, tuple[int, float]]
 
 
 class FeatureOracle:
-    """Follows a series of activations and says what box a row of tokens makes.
+    """Follows a series of activations and says what a row of tokens means.
 
     Args:
         layers, width, height: the box, fixed when the policy was built.
@@ -45,17 +45,28 @@ class FeatureOracle:
             return wanted
         return next(number for number in range(256) if number not in taken)
 
+    def tokens(self, row: Sequence[Sequence[int]]) -> list[tuple[int, int, int]]:
+        """The real ones of ``[M][3]`` tokens, in their order: (coordinate, remapped id, raw value)."""
+        real = []
+        for coordinate, feature, value in row:
+            layer = self.remap[feature]
+            inside = coordinate // 16 < self.width and coordinate % 16 < self.height and layer < self.layers
+            if coordinate != 255 and inside:
+                real.append((coordinate, layer, value))
+        return real
+
+    def normalised(self, row: Sequence[Sequence[int]]) -> list[tuple[int, int, float]]:
+        """The same, each value divided by its feature's normalisation."""
+        return [(coordinate, layer, value / self.norms[layer]) for coordinate, layer, value in self.tokens(row)]
+
     def box(self, rows: Sequence[Sequence[Sequence[int]]]) -> list[list[list[list[float]]]]:
         """``[N][M][3]`` tokens -> ``[N][layers][width][height]`` normalised values."""
         boxes = []
-        for tokens in rows:
+        for row in rows:
             box = [[[0] * self.height for _ in range(self.width)] for _ in range(self.layers)]
-            for coordinate, feature, value in tokens:
-                layer = self.remap[feature]
+            for coordinate, layer, value in self.tokens(row):
                 x, y = coordinate // 16, coordinate % 16
-                inside = x < self.width and y < self.height and layer < self.layers
-                if coordinate != 255 and inside:
-                    box[layer][x][y] = max(box[layer][x][y], value)
+                box[layer][x][y] = max(box[layer][x][y], value)
             boxes.append(
                 [
                     [[value / self.norms[layer] for value in column] for column in box[layer]]
