@@ -1,4 +1,4 @@
-"""What every shipped pair is made of: builders over the facade, recipes, recordings, and the core and heads all have."""
+"""What every shipped pair is made of: builders over the facade, recipes, recordings, the core and the heads."""
 
 from __future__ import annotations
 

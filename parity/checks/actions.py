@@ -12,7 +12,7 @@ from torch import Tensor
 from parity.agents.errors import ActionError
 from parity.agents.interface import ACT_LOG_PROB, ACTIONS, ENV_OBS, FULL_LOG_PROBS
 from parity.checks.case import Case
-from parity.checks.draw import SEEDS, WEIGHTS, action_spaces, with_actions
+from parity.checks.draw import SEEDS, SIZES, WEIGHTS, action_spaces, sized
 from parity.checks.oracles.action_space import embedding_rows, illegal_pairs, legal_pairs
 from parity.checks.registry import Check, Example
 from parity.compare.probes import Probes
@@ -20,22 +20,26 @@ from parity.compare.trace import Trace
 from parity.pairs.builds import Sides, Subject
 from parity.pairs.recipe import Pair, Recording
 
-SAMPLES = 64
+SAMPLES = 32
 EMBEDDINGS = "_action_embeds_"  # the component that holds one row per action name, where a pair has one
 
 
 def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy[Example]:
     spaces = st.lists(action_spaces(), min_size=2, max_size=3)
-    return st.fixed_dictionaries({"weights": WEIGHTS, "spaces": spaces, "sampling": SEEDS})
+    return st.fixed_dictionaries({"weights": WEIGHTS, "sizes": SIZES, "spaces": spaces, "sampling": SEEDS})
 
 
 def _judge(case: Case, example: Example) -> None:
+    recipe = sized(case.recipe(), case.pair, example["sizes"])
+    sides = case.builds.sides(recipe, example["weights"]).copy()
     first = example["spaces"][0]
-    sides = case.builds.sides(case.recipe(with_actions(case.pair.recipe.environment, first)), example["weights"])
+    for subject in (sides.reference, sides.candidate):
+        subject.policy.activate_actions(first["names"], first["max_args"])
+        subject.keep()
     _bijection(case, sides, first["max_args"])
     _refusals(case, sides, first["max_args"])
     _rows(case, sides, example["spaces"])
-    _sampling(case, sides, example["sampling"])
+    _sampling(case, sides, example["sampling"], first["max_args"])
 
 
 def _bijection(case: Case, sides: Sides, max_args: list[int]) -> None:
@@ -100,8 +104,9 @@ def _outcome(convert: Any, value: Tensor, named: int) -> str:
 
 def _rows(case: Case, sides: Sides, spaces: list[dict[str, Any]]) -> None:
     """After each further activation, logit i is scored with the row its full name was first given."""
-    activations = [(space["names"], space["max_args"]) for space in spaces]
     environment = sides.reference.recipe.environment
+    built = (environment.action_names, environment.max_action_args)
+    activations = [(space["names"], space["max_args"]) for space in spaces]
     observations = case.pair.generate(environment, rows=2, seed=3)
 
     def program(subject: Subject, trace: Trace) -> None:
@@ -129,15 +134,15 @@ def _rows(case: Case, sides: Sides, spaces: list[dict[str, Any]]) -> None:
         equal = (rows[:, None] == table[None]).all(-1)
         return {"rows": [int(row.nonzero()[0]) if bool(row.any()) else None for row in equal]}
 
-    expected = {"rows": embedding_rows(activations)}
+    expected = {"rows": embedding_rows([built, *activations])}
     cause = "each full name keeps the row it was first given, in first-seen order from row 0"
     case.facts(observe, expected, sides, phase="rollout", component=EMBEDDINGS, cause=cause)
 
 
-def _sampling(case: Case, sides: Sides, seed: int) -> None:
+def _sampling(case: Case, sides: Sides, seed: int, max_args: list[int]) -> None:
     environment = sides.reference.recipe.environment
     observations = case.pair.generate(environment, rows=SAMPLES, seed=seed)
-    pairs = legal_pairs(environment.max_action_args)
+    pairs = legal_pairs(max_args)
 
     def sample(subject: Subject) -> TensorDictBase:
         torch.manual_seed(seed)

@@ -11,7 +11,7 @@ import torch
 from hypothesis import strategies as st
 
 from parity.checks.case import Case
-from parity.checks.draw import SEEDS, WEIGHTS
+from parity.checks.draw import SEEDS, SIZES, WEIGHTS, sized
 from parity.checks.oracles.clipping import clipped, l2_distance
 from parity.checks.registry import Check, Example
 from parity.compare.trace import Trace
@@ -26,6 +26,7 @@ def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy
     return st.fixed_dictionaries(
         {
             "weights": WEIGHTS,
+            "sizes": SIZES,
             "seed": SEEDS,
             "clip_range": st.sampled_from([0.5, 0.1, 1.0, 0.0]),
             "clip_scales": scales,
@@ -35,12 +36,13 @@ def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy
 
 
 def _recipe(case: Case, example: Example) -> Recipe:
-    components: dict[str, Any] = copy.deepcopy(dict(case.pair.recipe.config.components))
+    base = sized(case.recipe(seed=example["seed"]), case.pair, example["sizes"])
+    components: dict[str, Any] = copy.deepcopy(dict(base.config.components))
     for key, scales in (("clip_scale", example["clip_scales"]), ("l2_init_scale", example["l2_scales"])):
         for name, value in scales.items():
             components[name][key] = value
-    config = dataclasses.replace(case.pair.recipe.config, components=components, clip_range=example["clip_range"])
-    return dataclasses.replace(case.recipe(seed=example["seed"]), config=config)
+    config = dataclasses.replace(base.config, components=components, clip_range=example["clip_range"])
+    return dataclasses.replace(base, config=config)
 
 
 def _judge(case: Case, example: Example) -> None:

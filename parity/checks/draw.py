@@ -26,11 +26,12 @@ from parity.agents.interface import (
 from parity.checks.case import Case
 from parity.compare.verdict import Misuse
 from parity.pairs.builds import Sides, Subject
-from parity.pairs.recipe import Recipe, Recording
+from parity.pairs.recipe import Pair, Recipe, Recording
 
 SEEDS = st.integers(0, 2**16)
 WEIGHTS = st.integers(0, 3)  # few, because each is calibrated once and kept
-SIZES = st.sampled_from(["default", "varied"])  # only two, because each is a build of its own
+#: The pair's own sizes, and others that build and run faster. Drawing begins with the first, so no run is without it.
+SIZES = st.sampled_from(["default", "varied", "varied"])
 OTHER_BOX = (14, 12)  # neither square nor the default
 
 NOTHING, DONE, TRUNCATED, BOTH = range(4)
@@ -42,29 +43,65 @@ def scenes(
     *,
     batch: tuple[int, int] = (1, 3),
     steps: tuple[int, int] = (1, 4),
-    sizes: st.SearchStrategy[str] = st.just("default"),  # noqa: B008 - strategies are immutable
+    any_environment: bool = False,
 ) -> st.SearchStrategy[dict[str, Any]]:
     """Strategy of scenes: observations ``[B, T]`` from a generator or a recording, with a reset schedule.
 
-    With ``sizes=SIZES`` some scenes are of policies whose sizes and box differ from the pair's own: what is right only
-    by chance of the default sizes (an axis of length 1, a square box) shows there.
+    Some scenes are of policies whose sizes and box differ from the pair's own: what is right only by chance of the
+    default sizes (an axis of length 1, a square box) shows there. With ``any_environment`` some of those are in an
+    environment drawn from scratch, and up to 16 steps long.
     """
 
     @st.composite
     def scene(draw: st.DrawFn) -> dict[str, Any]:
-        b = draw(st.integers(*batch))
-        t = draw(st.integers(*steps))
+        sizes = draw(SIZES)
+        source = draw(st.sampled_from(["generated", "generated", *recordings]))
+        b, t = draw(st.integers(*batch)), draw(st.integers(*steps))
+        environment = None
+        if any_environment and sizes == "varied" and source == "generated":
+            environment = draw(environments())
+            t = draw(st.integers(1, 16)) if b == 1 else t
         return {
-            "source": draw(st.sampled_from(["generated", "generated", *recordings])),
+            "source": source,
             "seed": draw(SEEDS),
             "weights": draw(WEIGHTS),
-            "sizes": draw(sizes),
+            "sizes": sizes,
+            "environment": environment,
             "batch": b,
             "steps": t,
             "resets": draw(st.lists(RESETS, min_size=b * t, max_size=b * t)),
         }
 
     return scene()
+
+
+def environments() -> st.SearchStrategy[dict[str, Any]]:
+    """Strategy of environments: any box that convolutions of the usual sizes fit in, features, tokens and actions."""
+    return st.fixed_dictionaries(
+        {
+            "box": st.tuples(st.integers(11, 16), st.integers(11, 16)).map(list),
+            "tokens": st.sampled_from([200, 500, 33, 1]),
+            "features": st.integers(22, 64),
+            "sparse": st.booleans(),
+            "actions": action_spaces(largest_total=100, largest_argument=40),
+        }
+    )
+
+
+def to_environment(drawn: dict[str, Any]) -> EnvironmentDescription:
+    """A drawn environment; sparse ids leave gaps and come in no order."""
+    count = drawn["features"]
+    ids = [(37 * number) % 101 for number in range(count)] if drawn["sparse"] else range(count)
+    norms = (1.0, 10.0, 255.0, 3.0)
+    return EnvironmentDescription(
+        obs_width=drawn["box"][0],
+        obs_height=drawn["box"][1],
+        num_tokens=drawn["tokens"],
+        action_names=tuple(drawn["actions"]["names"]),
+        max_action_args=tuple(drawn["actions"]["max_args"]),
+        features={f"feature_{number}": Feature(id_, norms[id_ % 4]) for number, id_ in enumerate(ids)},
+        source="drawn",
+    )
 
 
 @dataclass
@@ -137,7 +174,9 @@ def open_scene(case: Case, example: dict[str, Any], *, weights: int | None = -1)
     varied = example["sizes"] == "varied"
     if example["source"] == "generated":
         environment = case.pair.recipe.environment
-        if varied:
+        if example["environment"] is not None:
+            environment = to_environment(example["environment"])
+        elif varied:
             environment = dataclasses.replace(environment, obs_width=OTHER_BOX[0], obs_height=OTHER_BOX[1])
         rows = case.pair.generate(environment, rows=b * t, seed=seed)
         observations = rows.reshape(b, t, *rows.shape[1:])
@@ -149,11 +188,15 @@ def open_scene(case: Case, example: dict[str, Any], *, weights: int | None = -1)
         observations, recorded_dones, recorded_truncateds = recording.segment(batch=b, steps=t, seed=seed)
         dones, truncateds = dones | recorded_dones, truncateds | recorded_truncateds
     seed_of_weights = example["weights"] if weights == -1 else weights
-    recipe = case.recipe(environment)
-    if varied:
-        recipe = with_sizes(recipe, {path: choices[-1] for path, choices in case.pair.sizes.items()})
-    sides = case.builds.sides(recipe, seed_of_weights)
+    sides = case.builds.sides(sized(case.recipe(environment), case.pair, example["sizes"]), seed_of_weights)
     return Scene(sides, observations, dones, truncateds, seed)
+
+
+def sized(recipe: Recipe, pair: Pair, sizes: str) -> Recipe:
+    """The recipe with the pair's own sizes (``default``) or with the last of its choices (``varied``)."""
+    if sizes == "default":
+        return recipe
+    return with_sizes(recipe, {path: choices[-1] for path, choices in pair.sizes.items()})
 
 
 def with_sizes(recipe: Recipe, sizes: Mapping[tuple[str, ...], Any]) -> Recipe:
@@ -176,9 +219,10 @@ def legal_actions(environment: EnvironmentDescription, shape: tuple[int, ...], s
     return torch.stack([kinds, torch.minimum(arguments, largest)], dim=-1)
 
 
-def action_spaces(largest_total: int = 40) -> st.SearchStrategy[dict[str, Any]]:
-    """Strategy of ragged action spaces: names and inclusive maximum arguments."""
-    sizes = st.lists(st.integers(0, 6), min_size=1, max_size=7).filter(lambda m: sum(m) + len(m) <= largest_total)
+def action_spaces(*, largest_total: int = 40, largest_argument: int = 6) -> st.SearchStrategy[dict[str, Any]]:
+    """Strategy of ragged action spaces: names and inclusive maximum arguments, at most so many logits."""
+    arguments = st.lists(st.integers(0, largest_argument), min_size=1, max_size=7)
+    sizes = arguments.filter(lambda m: sum(m) + len(m) <= largest_total)
     return sizes.flatmap(
         lambda m: st.permutations([f"do_{i}" for i in range(len(m))]).map(
             lambda names: {"names": list(names), "max_args": m}

@@ -11,7 +11,7 @@ from tensordict import TensorDict
 
 from parity.agents.interface import ENV_OBS, FULL_LOG_PROBS, VALUES, EnvironmentDescription
 from parity.checks.case import Case
-from parity.checks.draw import SEEDS, WEIGHTS, feature_tables, to_features
+from parity.checks.draw import SEEDS, SIZES, WEIGHTS, feature_tables, sized, to_features
 from parity.checks.oracles.observations import FeatureOracle
 from parity.checks.registry import Check, Example
 from parity.compare.probes import Probes
@@ -32,6 +32,7 @@ def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy
     return st.fixed_dictionaries(
         {
             "weights": WEIGHTS,
+            "sizes": SIZES,
             "seed": SEEDS,
             "activations": st.lists(activation, min_size=1, max_size=3),
             "restore": st.booleans(),
@@ -41,7 +42,7 @@ def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy
 
 def _judge(case: Case, example: Example) -> None:
     environment = case.pair.recipe.environment
-    sides = case.builds.sides(case.recipe(), example["weights"])
+    sides = case.builds.sides(sized(case.recipe(), case.pair, example["sizes"]), example["weights"])
     rounds = [
         (activation["training"], _observations(case, environment, activation["features"], example["seed"] + number))
         for number, activation in enumerate(example["activations"])

@@ -14,7 +14,7 @@ from parity.agents.interface import (
     VALUES,
 )
 from parity.checks.case import Case
-from parity.checks.draw import SIZES, open_scene, scenes
+from parity.checks.draw import open_scene, scenes
 from parity.checks.registry import Check, Example
 from parity.compare.trace import Trace
 from parity.pairs.builds import Subject
@@ -61,7 +61,7 @@ def record_inference(td: TensorDictBase, trace: Trace) -> None:
 CHECK = Check(
     name="forward",
     summary="encoder, core, logits, values, log-probs and entropy, component by component",
-    examples=lambda pair, recordings: scenes(recordings, sizes=SIZES),
+    examples=lambda pair, recordings: scenes(recordings, any_environment=True),
     judge=_judge,
     dtypes=("float64", "float32"),
 )

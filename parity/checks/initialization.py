@@ -6,7 +6,7 @@ import torch
 from hypothesis import strategies as st
 
 from parity.checks.case import Case
-from parity.checks.draw import SEEDS
+from parity.checks.draw import SEEDS, SIZES, sized
 from parity.checks.oracles.initial import initial_laws
 from parity.checks.registry import Check, Example
 from parity.compare.bounds import same_bits
@@ -17,11 +17,11 @@ from parity.pairs.recipe import Pair, Recording
 
 
 def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy[Example]:
-    return st.fixed_dictionaries({"seed": SEEDS, "threads": st.sampled_from([1, 2])})
+    return st.fixed_dictionaries({"seed": SEEDS, "sizes": SIZES, "threads": st.sampled_from([1, 2])})
 
 
 def _judge(case: Case, example: Example) -> None:
-    recipe = case.recipe(seed=example["seed"])
+    recipe = sized(case.recipe(seed=example["seed"]), case.pair, example["sizes"])
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(example["threads"])

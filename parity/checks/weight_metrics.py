@@ -8,7 +8,7 @@ import torch
 from hypothesis import strategies as st
 
 from parity.checks.case import Case
-from parity.checks.draw import WEIGHTS
+from parity.checks.draw import SIZES, WEIGHTS, sized
 from parity.checks.oracles.spectrum import layer_metrics
 from parity.checks.registry import Check, Example
 from parity.compare.trace import Trace
@@ -17,11 +17,12 @@ from parity.pairs.recipe import Pair, Recording
 
 
 def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy[Example]:
-    return st.fixed_dictionaries({"weights": WEIGHTS, "delta": st.sampled_from([0.01, 0.001, 0.1, 0.5])})
+    deltas = st.sampled_from([0.01, 0.001, 0.1, 0.5])
+    return st.fixed_dictionaries({"weights": WEIGHTS, "sizes": SIZES, "delta": deltas})
 
 
 def _judge(case: Case, example: Example) -> None:
-    sides = case.builds.sides(case.recipe(), example["weights"])
+    sides = case.builds.sides(sized(case.recipe(), case.pair, example["sizes"]), example["weights"])
     delta = example["delta"]
     components = case.pair.recipe.config.components
     layers = [name for name, settings in components.items() if settings.get("analyze_weights")]

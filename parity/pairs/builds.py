@@ -5,7 +5,6 @@ Building is slow and policies carry state, so each build is kept and every use g
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import warnings
 from collections import OrderedDict
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from parity.agents.interface import ENV_OBS
 from parity.compare.bounds import move_one_ulp
 from parity.compare.verdict import Misuse
+from parity.pairs.copying import Original
 from parity.pairs.parameters import ParameterMap, declared_map, inferred_map, load_reference_weights
 from parity.pairs.recipe import Pair, Recipe
 from parity.pairs.stress import stress_weights
@@ -57,9 +57,15 @@ class Subject:
             value = move_one_ulp(value, torch.Generator().manual_seed(seed * 31 + self.nudge))
         return value.to(self.device)
 
+    original: Original | None = None  # set on those that are kept: they do not change, so copying can be prepared
+
+    def keep(self) -> None:
+        """Promise that this subject does not change from now on, so that copies come cheap."""
+        self.original = Original(self.policy)
+
     def copy(self) -> Subject:
         """An independent copy, state included."""
-        return dataclasses.replace(self, policy=copy.deepcopy(self.policy))
+        return dataclasses.replace(self, policy=(self.original or Original(self.policy)).copy(), original=None)
 
     def twin(self, number: int) -> Subject:
         """A copy with every weight and float input moved by one ulp, up or down at random, differently per number."""
@@ -141,12 +147,19 @@ class Builds:
         return built
 
     def _make(self, recipe: Recipe, weights: int | None) -> Sides:
-        if weights is None:
-            reference, candidate = self.build("reference", recipe), self.build("candidate", recipe)
-            parameters = self.parameter_map(reference.policy, candidate.policy)
-            shapes = {name: value.detach() for name, value in reference.policy.named_parameters()}
-            candidate.to_reference = lambda values: parameters.to_reference(values, shapes)
-            return Sides(reference, candidate, parameters)
+        sides = self._fresh(recipe) if weights is None else self._stressed(recipe, weights)
+        for subject in (sides.reference, sides.candidate):
+            subject.keep()
+        return sides
+
+    def _fresh(self, recipe: Recipe) -> Sides:
+        reference, candidate = self.build("reference", recipe), self.build("candidate", recipe)
+        parameters = self.parameter_map(reference.policy, candidate.policy)
+        shapes = {name: value.detach() for name, value in reference.policy.named_parameters()}
+        candidate.to_reference = lambda values: parameters.to_reference(values, shapes)
+        return Sides(reference, candidate, parameters)
+
+    def _stressed(self, recipe: Recipe, weights: int) -> Sides:
         sides = self._keep((_key(recipe), None), lambda: self._make(recipe, None)).copy()
         values = self._keep(("stress", _key(_base(recipe)), weights), lambda: self._stress(recipe, weights))
         load_reference_weights(values, sides.reference.policy, sides.candidate.policy, sides.parameters)

@@ -49,6 +49,14 @@ def is_of_registered(item: pytest.Item) -> bool:
     return marker is not None and bool(marker.kwargs.get("registered"))
 
 
+def group_by_pair(items: list[pytest.Item]) -> None:
+    """Put the tests of a pair side by side, so that few processes build it; other tests stay where they are."""
+    places = [index for index, item in enumerate(items) if cells_of(item)]
+    grouped = sorted((items[index] for index in places), key=lambda item: (str(item.path), cells_of(item)[0].pair))
+    for index, item in zip(places, grouped, strict=True):
+        items[index] = item
+
+
 def deselect_by_options(config: pytest.Config, items: list[pytest.Item], options: Options) -> str:
     """Deselect tests that the pair and check options leave out, and skip those of devices that are not selected.
 

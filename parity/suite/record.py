@@ -19,7 +19,7 @@ from parity.report.model import write_report
 from parity.report.terminal import render
 from parity.results import Cell, Report, Result
 from parity.suite.options import Options
-from parity.suite.plan import Plan, cells_of, deselect_by_options, make_plan, some
+from parity.suite.plan import Plan, cells_of, deselect_by_options, group_by_pair, make_plan, some
 
 #: Names of the user properties that carry a result or a plan, as JSON.
 RESULT = "parity_result"
@@ -46,6 +46,7 @@ class Record:
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """See all that was collected, then leave out what the options leave out."""
         self.collected = [cell for item in items for cell in cells_of(item)]
+        group_by_pair(items)
         refusal = deselect_by_options(config, items, self.options)
         if refusal and self.is_worker:
             config.workeroutput[PLAN] = refusal  # type: ignore[attr-defined]  # pytest-xdist's; no test will carry it
