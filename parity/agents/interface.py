@@ -207,6 +207,18 @@ class Policy(nn.Module, ABC):
         """Adopt a stored name -> id mapping, as from a checkpoint; the next activation remaps to it."""
 
     @abstractmethod
+    def action_rows(self) -> dict[str, int]:
+        """Return a copy of the mapping full action name -> embedding row, over all activations."""
+
+    @abstractmethod
+    def restore_action_rows(self, rows: Mapping[str, int]) -> None:
+        """Adopt such a mapping, as from a checkpoint; the next activation continues from it.
+
+        Raises:
+            ActionError: the rows are not 0, 1, 2, ... without gaps, or more than the embedding table has.
+        """
+
+    @abstractmethod
     def convert_action_to_logit_index(self, action: Tensor) -> Tensor:
         """``[..., 2]`` integer (type, argument) -> ``[...]`` int64 logit index; illegal actions raise ActionError."""
 

@@ -140,6 +140,14 @@ class MettaAgent(Policy):
         """Forward to the policy."""
         self.policy.restore_original_feature_mapping(mapping)
 
+    def action_rows(self) -> dict[str, int]:
+        """Forward to the policy."""
+        return self.policy.action_rows()
+
+    def restore_action_rows(self, rows: Mapping[str, int]) -> None:
+        """Forward to the policy."""
+        self.policy.restore_action_rows(rows)
+
     def convert_action_to_logit_index(self, action: Tensor) -> Tensor:
         """Forward to the policy."""
         return self.policy.convert_action_to_logit_index(action)

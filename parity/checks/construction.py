@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from hypothesis import strategies as st
 
+from parity.agents.errors import AgentError
 from parity.checks.case import Case
 from parity.checks.draw import SEEDS, action_spaces, with_actions, with_sizes
 from parity.checks.registry import Check, Example
@@ -19,8 +20,8 @@ from parity.pairs.recipe import Pair, Recipe, Recording, dtype_name
 #: Top-level keys that upstream YAMLs carry and no policy of ours reads: they must arrive nevertheless.
 EXTRA_KEYS = ("policy_selector", "some_future_key")
 
-#: Cells along x and y put in place of the environment's: others in number behind each stride, and not square.
-BOXES = (None, (15, 12), (12, 16))
+#: Cells along x and y put in place of the environment's: others in number behind each stride, not square, too few.
+BOXES = (None, (15, 12), (12, 16), (4, 9))
 
 
 def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy[Example]:
@@ -32,7 +33,7 @@ def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy
             "l2_init_weight_update_interval": st.sampled_from([7, 0]),
             "extra": st.dictionaries(st.sampled_from(EXTRA_KEYS), st.integers(0, 9), min_size=1),
             "sizes": st.fixed_dictionaries({".".join(path): st.sampled_from(c) for path, c in pair.sizes.items()}),
-            "actions": action_spaces(),
+            "actions": st.one_of(action_spaces(), action_spaces(largest_total=160, largest_argument=60)),
             "source": st.sampled_from(["default", *recordings]),
             "box": st.sampled_from(BOXES),
         }
@@ -41,7 +42,14 @@ def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy
 
 def _judge(case: Case, example: Example) -> None:
     recipe = drawn_recipe(case, example)
-    reference, candidate = case.builds.build("reference", recipe), case.builds.build("candidate", recipe)
+    built = {side: _build(case, side, recipe) for side in ("reference", "candidate")}
+    outcomes = {side: type(found).__name__ for side, found in built.items()}
+    if outcomes["reference"] != outcomes["candidate"]:
+        shown = {side: _shown(found) for side, found in built.items()}
+        raise DivergenceFound(_fact("recipe", shown["reference"], shown["candidate"], "candidate"))
+    reference, candidate = built["reference"], built["candidate"]
+    if not isinstance(reference, Subject) or not isinstance(candidate, Subject):
+        return  # both refuse the recipe, with the same type of error
     sides = Sides(reference, candidate, None)  # type: ignore[arg-type]  # facts need no map; it is checked below
     config = recipe.config
     expected: dict[str, Any] = {
@@ -68,6 +76,17 @@ def _judge(case: Case, example: Example) -> None:
         )
     _compare_parameters(case, reference, candidate)
     case.builds.parameter_map(reference.policy, candidate.policy)  # refuses what it does not cover exactly once
+
+
+def _build(case: Case, side: str, recipe: Recipe) -> Subject | AgentError:
+    try:
+        return case.builds.build(side, recipe)
+    except AgentError as refusal:
+        return refusal
+
+
+def _shown(found: Subject | AgentError) -> str:
+    return "is built" if isinstance(found, Subject) else f"refused with {type(found).__name__}: {found}"
 
 
 def drawn_recipe(case: Case, example: Example) -> Recipe:

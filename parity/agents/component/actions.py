@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +58,19 @@ class ActionTable(nn.Module):
         self.cumulative = torch.cumsum(torch.tensor([0, *max_args], dtype=torch.int64, device=device), 0)[:-1]
         self.actions = torch.tensor(pairs, dtype=torch.int32, device=device)
         return [rows[full_name] for full_name in full_names]
+
+    def restore(self, rows: Mapping[str, int]) -> None:
+        """Adopt the rows of an earlier table.
+
+        Raises:
+            ActionError: they are not 0, 1, 2, ... without gaps, or more than the embedding table has.
+        """
+        if sorted(rows.values()) != list(range(len(rows))) or len(rows) > self.capacity:
+            raise ActionError(
+                f"action rows {dict(rows)!r} cannot be restored; give each name a row of its own, from 0 without gaps, "
+                f"at most {self.capacity} of them"
+            )
+        self.rows = dict(sorted(rows.items(), key=lambda item: item[1]))
 
     def to_index(self, action: Tensor) -> Tensor:
         """Convert (type, argument) ``[..., 2]`` to logit indices ``[...]`` int64.

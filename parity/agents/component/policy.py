@@ -231,6 +231,14 @@ class ComponentPolicy(Policy):
         """Adopt a stored name -> id mapping, as from a checkpoint; the next activation remaps to it."""
         self.features.restore(mapping)
 
+    def action_rows(self) -> dict[str, int]:
+        """Return a copy of the mapping full action name -> embedding row, over all activations."""
+        return dict(self.actions.rows)
+
+    def restore_action_rows(self, rows: Mapping[str, int]) -> None:
+        """Adopt such a mapping, as from a checkpoint; the next activation continues from it."""
+        self.actions.restore(rows)
+
     def convert_action_to_logit_index(self, action: Tensor) -> Tensor:
         """``[..., 2]`` integer (type, argument) -> ``[...]`` int64 logit index; illegal actions raise ActionError."""
         return self.actions.to_index(action)

@@ -128,6 +128,19 @@ class ActionEmbedding(nn.Module):
         self.row_of_name = rows
         self.active_rows = torch.tensor([rows[name] for name in full_names], device=self.weight.device)
 
+    def restore(self, rows: Mapping[str, int]) -> None:
+        """Adopt the rows of an earlier table; the next activation continues from them.
+
+        Raises:
+            ActionError: two names share a row, a row is left out, or there are more names than rows.
+        """
+        if set(rows.values()) != set(range(len(rows))) or len(rows) > len(self.weight):
+            raise ActionError(
+                f"{self.where}: rows {dict(rows)!r} are no assignment of names to the first rows of a table of "
+                f"{len(self.weight)}; restore what action_rows() of the same agent returned"
+            )
+        self.row_of_name = dict(rows)
+
     def forward(self) -> Tensor:
         """The active rows ``[A, embedding_dim]``, in logit order."""
         return self.weight.index_select(0, self.active_rows)

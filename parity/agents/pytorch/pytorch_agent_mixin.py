@@ -167,6 +167,14 @@ class PyTorchAgentMixin(_Host):
         """Adopt a stored mapping, as from a checkpoint; the next activation remaps to it."""
         self.feature_table.restore(mapping)
 
+    def action_rows(self) -> dict[str, int]:
+        """A copy of the mapping full action name -> embedding row, over all activations."""
+        return dict(self.action_embeds.row_of_name)
+
+    def restore_action_rows(self, rows: Mapping[str, int]) -> None:
+        """Adopt such a mapping, as from a checkpoint; see ``ActionEmbedding.restore``."""
+        self.action_embeds.restore(rows)
+
     def convert_action_to_logit_index(self, action: Tensor) -> Tensor:
         """``[..., 2]`` integers (type, argument) -> ``[...]`` int64; see ``ActionTable.to_logit``."""
         return self.action_table.to_logit(action)
