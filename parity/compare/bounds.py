@@ -18,7 +18,7 @@ class Bounds:
 
     #: float64: allowed = factor x floor. Clean `fast`, 2,000 drawn gradients: at most 0.50 of what is allowed.
     float64_factor: float = 10.0
-    #: float64: reference reruns with every weight and float input moved by one ulp, at most.
+    #: float64 and ensemble: reference reruns with every weight and float input moved by one ulp, at most.
     float64_reruns: int = 5
     #: float64: no bound exceeds this share of the leaf's rms.
     float64_cap: float = 1e-9
@@ -29,6 +29,9 @@ class Bounds:
     #: [4, 512] gradient, which holds the errors of the 20 logits behind it; by independent elements no leaf came
     #: above 0.52 of its limit, on the same seeds.
     noise_limits: tuple[tuple[int, float], ...] = ((1000, 2.0), (64, 3.0), (0, 10.0))
+    #: ensemble: allowed = factor x the largest distance of as many ulp-moved trainings at the same step. Not capped:
+    #: null gradients are pure rounding, which Adam with eps 1e-12 amplifies on either side alike.
+    ensemble_factor: float = 10.0
     #: gradients below this share of the largest parameter's gradient rms are null and judged absolutely.
     null_gradient: float = 1e-12
 

@@ -158,6 +158,8 @@ def _structural(place: Place, reference: object, candidate: object, note: str, k
         component=place.component,
         key=place.key,
         step=place.step,
+        update=place.update,
+        minibatch=place.minibatch,
         reference=reference,
         candidate=candidate,
         rung=Rung.BITS,
@@ -183,17 +185,18 @@ def _non_finite_mismatch(reference: Tensor, candidate: Tensor) -> tuple[int, ...
 
 def _climb(places: list[Place], measure: _Measure) -> Outcome:
     """Judge the leaves that bits left open; ``places`` is in the reference's order."""
-    outcome = Outcome(rung=Rung.NOISE_FLOOR if measure.native else Rung.FLOAT64)
+    outcome = Outcome()
     measure.settle()
     for place in places:
-        measured, allowed = measure.measured[place], measure.allowed(place)
+        measured, allowed, rung = measure.measured[place], measure.allowed(place), measure.rung(place)
+        outcome.absorb(Outcome(rung=rung))
         if measured > allowed:
             outcome.divergence = _pointwise(
                 place,
                 measure.reference.entries[place],
                 measure.candidate.entries[place],
                 None,
-                rung=outcome.rung,
+                rung=rung,
                 measured=measured,
                 allowed=allowed,
             )
@@ -219,14 +222,28 @@ class _Measure:
         self.places, self.reference, self.candidate = places, reference, candidate
         self.reruns, self.bounds = reruns, bounds
         self.native = _is_native(reference)
-        if self.native and wide is None:
-            raise Inconclusive("float32 leaves differ and no float64 reference was given to measure rounding against")
-        self.base = wide() if self.native and wide is not None else reference
+        self.wide: Trace | None = None
+        if any(self.rung(place) is Rung.NOISE_FLOOR for place in places):
+            if wide is None:
+                raise Inconclusive(
+                    "float32 leaves differ and no float64 reference was given to measure rounding against"
+                )
+            self.wide = wide()
         self.measured = {place: self._distance(candidate.entries[place], place) for place in places}
         self.floor = {place: self._first_floor(place) for place in places}
 
+    def rung(self, place: Place) -> Rung:
+        """The rung that decides a leaf."""
+        if self.reference.entries[place].judged == "ensemble":
+            return Rung.ENSEMBLE
+        return Rung.NOISE_FLOOR if self.native else Rung.FLOAT64
+
+    def _base(self, place: Place) -> Trace:
+        """What distances are taken to: the reference, in float64 where rounding is what is measured."""
+        return self.wide if self.wide is not None and self.rung(place) is Rung.NOISE_FLOOR else self.reference
+
     def _distance(self, entry: Entry, place: Place) -> float:
-        base = self.base.entries.get(place)
+        base = self._base(place).entries.get(place)
         if base is None or base.value.shape != entry.value.shape:
             raise Inconclusive(f"{place.component}/{place.key}: the float64 reference recorded no such leaf")
         return rms(_finite(entry.value, base.value))
@@ -236,7 +253,7 @@ class _Measure:
         if not entry.value.is_floating_point():
             return 0.0
         eps = torch.finfo(entry.value.dtype).eps
-        if not self.native:
+        if self.rung(place) is not Rung.NOISE_FLOOR:
             return eps * rms(torch.nan_to_num(entry.value, posinf=0.0, neginf=0.0))
         own = self._distance(entry, place)
         scale = entry.scale() if callable(entry.scale) else entry.scale
@@ -244,35 +261,38 @@ class _Measure:
 
     def allowed(self, place: Place) -> float:
         """Bound of one leaf on the reruns made so far."""
-        entry = self.reference.entries[place]
+        entry, rung = self.reference.entries[place], self.rung(place)
         if entry.absolute is not None:
             return entry.absolute
         if entry.judged == "exact" or not entry.value.is_floating_point():
             return 0.0
-        if self.native:
+        if rung is Rung.NOISE_FLOOR:
             elements = entry.value.numel()
             independent = elements if entry.independent is None else min(elements, entry.independent)
             return self.bounds.noise_limit(independent) * self.floor[place]
+        if rung is Rung.ENSEMBLE:
+            return self.bounds.ensemble_factor * self.floor[place]
         cap = self.bounds.float64_cap * rms(torch.nan_to_num(entry.value, posinf=0.0, neginf=0.0))
         return min(self.bounds.float64_factor * self.floor[place], cap)
 
     def settle(self) -> None:
         """Rerun the reference, ulp-moved, while some leaf is near or outside its bound and reruns are left."""
-        most = self.bounds.noise_reruns if self.native else self.bounds.float64_reruns
-        for number in range(most):
+        noisy = all(self.rung(place) is Rung.NOISE_FLOOR for place in self.places)
+        for number in range(self.bounds.noise_reruns if noisy else self.bounds.float64_reruns):
             if all(self.measured[place] <= SETTLED * self.allowed(place) for place in self.places):
                 return
             self._rerun(number)
 
     def _rerun(self, number: int) -> None:
-        for rerun, own in zip(self.reruns, (self.base, self.candidate), strict=True):
+        for on_candidate, rerun in enumerate(self.reruns):
             moved = rerun(number) if rerun is not None else None
             for place in self.places if moved is not None else ():
                 entry = moved.entries.get(place) if moved is not None else None
                 if entry is not None and entry.value.is_floating_point():
+                    own = self.candidate if on_candidate else self._base(place)
                     distance = rms(_finite(entry.value, own.entries[place].value))
                     # eps x rms of the leaf comes on top of the float64 floor, inside it on the native one
-                    extra = 0.0 if self.native else self._first_floor(place)
+                    extra = 0.0 if self.rung(place) is Rung.NOISE_FLOOR else self._first_floor(place)
                     self.floor[place] = max(self.floor[place], distance + extra)
 
 
@@ -308,6 +328,8 @@ def _pointwise(
         component=place.component,
         key=place.key,
         step=place.step,
+        update=place.update,
+        minibatch=place.minibatch,
         row=index[0] if index else None,
         shape=tuple(mine.shape),
         index=index,

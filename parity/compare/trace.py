@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from torch import Tensor
 
 #: How an entry is judged: "value" by the ladder; "exact" bit for bit on every rung; "sampled" like "value" in float64
-#: and not at all in narrower types, where a draw beside a tie may flip.
-JUDGED = ("value", "exact", "sampled")
+#: and not at all in narrower types, where a draw beside a tie may flip; "ensemble" by how far equal trainings drift.
+JUDGED = ("value", "exact", "sampled", "ensemble")
 
 
 Scale = float | Callable[[], float | None] | None
@@ -26,6 +26,8 @@ class Place:
     key: str
     step: int | None = None
     call: int = 0
+    update: int | None = None
+    minibatch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ class GradientSource(Protocol):
 class Trace:
     """An ordered mapping from place to entry, filled by a program and by probes.
 
-    ``phase`` and ``step`` are the cursor: a program moves them, probes read them. ``independent`` is the least number
+    ``phase``, ``step``, ``update`` and ``minibatch`` are the cursor: a program moves them, probes read them.
+    ``independent`` is the least number
     of numbers that what follows is computed from: a gradient behind 20 logits holds 20 rounding errors, however many
     elements it has, and the float32 rung must not take it for more.
     """
@@ -60,6 +63,8 @@ class Trace:
         self.entries: dict[Place, Entry] = {}
         self.phase = "forward"
         self.step: int | None = None
+        self.update: int | None = None
+        self.minibatch: int | None = None
         self.independent: int | None = None
         self.probes: GradientSource | None = None
 
@@ -88,7 +93,9 @@ class Trace:
 
     def _free_place(self, component: str, key: str) -> Place:
         call = 0
-        while (place := Place(self.phase, component, key, self.step, call)) in self.entries:
+        while (
+            place := Place(self.phase, component, key, self.step, call, self.update, self.minibatch)
+        ) in self.entries:
             call += 1
         return place
 
