@@ -50,12 +50,15 @@ lint: $(STAMP) ## Style, formatting, types and import contracts
 false-alarms: $(STAMP) ## Clean pairs and negative controls at length; writes reports/false-alarms.json
 	$(BIN)/python -m parity false-alarms
 
-# glibc gives pages back between steps and distorts ratios; these keep them.
+# glibc gives pages back between steps and distorts ratios; these keep them. pytest-benchmark's own warnings stay
+# warnings: as errors they would hide why nothing was measured.
 bench: export MALLOC_TRIM_THRESHOLD_ := 1000000000
 bench: export MALLOC_MMAP_THRESHOLD_ := 1000000000
 bench: export OMP_NUM_THREADS := 2
-bench: $(STAMP) ## Candidate against reference, paired; writes reports/bench-ratios.json
-	$(BIN)/pytest tests/benchmarks -n0 -q
+bench: $(STAMP) ## Candidate against reference, paired; writes reports/bench-ratios.{json,md}
+	$(BIN)/pytest tests/benchmarks/test_speed.py -n0 -q --benchmark-json=reports/bench.json \
+		--benchmark-min-rounds=15 --benchmark-max-time=4 --benchmark-columns=median,iqr,rounds \
+		-W default::pytest_benchmark.logger.PytestBenchmarkWarning
 
 # Serial, because two processes on one GPU distort each other; cuBLAS reads its variable before CUDA starts.
 parity-gpu: export CUBLAS_WORKSPACE_CONFIG := :4096:8

@@ -10,6 +10,7 @@ from torch import nn
 
 from parity.agents.config import load_agent_config, load_environment
 from parity.agents.metta_agent import MettaAgent
+from parity.builtin.training import GridTraining
 from parity.environments.generated import generate_tokens
 from parity.environments.recorded import load_recording
 from parity.pairs.parameters import ParameterLink
@@ -19,7 +20,9 @@ from parity.resources import fixture
 RECORDINGS = ("yard", "arena", "crowd")
 
 #: What the shipped policies can do, all of them.
-CAPABILITIES = frozenset({"action_embeddings", "clipping", "features", "keyed_init", "memory", "weight_metrics"})
+CAPABILITIES = frozenset(
+    {"action_embeddings", "clipping", "features", "keyed_init", "memory", "training", "weight_metrics"}
+)
 
 #: Reference component -> attribute of the candidate, behind the encoder, in the order of execution.
 CORE_AND_HEADS = {
@@ -95,6 +98,7 @@ def shipped_pair(name: str, encoder: Encoder) -> Pair:
         layers={**encoder.weights, **{f"policy.components.{layer}.net.weight": layer for layer in layers}},
         sizes={path: (_at(recipe, path), other) for path, other in {**encoder.sizes, **SIZES}.items()},
         capabilities=CAPABILITIES | encoder.capabilities,
+        training=GridTraining(),
     )
 
 

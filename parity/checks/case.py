@@ -65,11 +65,19 @@ class Case:
         recipe = self.pair.recipe.with_system(dtype=self.dtype, device=self.device, **system)
         return dataclasses.replace(recipe, environment=environment) if environment is not None else recipe
 
-    def parity(self, program: Program, sides: Sides, *, probe: bool = False) -> None:
+    def parity(
+        self,
+        program: Program,
+        sides: Sides,
+        *,
+        probe: bool = False,
+        pin: Callable[[Divergence], Program] | None = None,
+    ) -> None:
         """Run ``program`` on both sides and judge the candidate's trace by the reference's.
 
         With ``probe``, component outputs (and gradients) are compared as well, and an unprobed run of each side must
-        give the same bits. Without it, probes come in only to pin a divergence.
+        give the same bits. Without it, probes come in only to pin a divergence; ``pin`` makes the program for that,
+        where it is another.
 
         Raises:
             DivergenceFound: with the first divergence, pinned.
@@ -79,7 +87,8 @@ class Case:
         if probe:
             self._prove_non_interference(program, sides, runs)
         if outcome.divergence is not None and not probe:
-            pinned, probed_runs = self._compare(program, sides, True)
+            closer = program if pin is None else pin(outcome.divergence)
+            pinned, probed_runs = self._compare(closer, sides, True)
             if pinned.divergence is not None:
                 outcome, runs = pinned, probed_runs
         self.outcome.absorb(outcome)
@@ -230,6 +239,8 @@ class Case:
             side=subject.side,
             candidate_component=self.pair.paths(subject.side).get(component, ""),
             step=raised.trace.step,
+            update=raised.trace.update,
+            minibatch=raised.trace.minibatch,
             reference="completes",
             candidate=f"raises {type(raised.error).__name__}: {raised.error}",
             rung=Rung.BITS,

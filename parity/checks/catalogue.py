@@ -13,6 +13,7 @@ from parity.checks import (
     initialization,
     memory,
     metamorphic,
+    training,
     weight_metrics,
 )
 from parity.checks.registry import Check
@@ -31,5 +32,6 @@ CHECKS: dict[str, Check] = {
         weight_metrics,
         features,
         metamorphic,
+        training,
     )
 }

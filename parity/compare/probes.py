@@ -84,6 +84,8 @@ class Probes:
     def _hook(self, name: str) -> Any:
         def hook(_module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             self.active.pop()
+            if self._trace.muted:
+                return
             outputs = output if isinstance(output, tuple) else (output,)
             kept = tuple(self._keep(part) for part in inputs)
             returned = tuple(self._keep(part) for part in outputs)

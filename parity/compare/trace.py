@@ -54,9 +54,9 @@ class Trace:
     """An ordered mapping from place to entry, filled by a program and by probes.
 
     ``phase``, ``step``, ``update`` and ``minibatch`` are the cursor: a program moves them, probes read them.
-    ``independent`` is the least number
-    of numbers that what follows is computed from: a gradient behind 20 logits holds 20 rounding errors, however many
-    elements it has, and the float32 rung must not take it for more.
+    ``judged`` is how entries are judged that do not say so themselves; while ``muted`` nothing is kept. ``independent``
+    is the least number of numbers that what follows is computed from: a gradient behind 20 logits holds 20 rounding
+    errors, however many elements it has, and the float32 rung must not take it for more.
     """
 
     def __init__(self) -> None:
@@ -66,6 +66,8 @@ class Trace:
         self.update: int | None = None
         self.minibatch: int | None = None
         self.independent: int | None = None
+        self.judged = "value"
+        self.muted = False
         self.probes: GradientSource | None = None
 
     def record(
@@ -74,7 +76,7 @@ class Trace:
         value: Tensor,
         *,
         component: str = "",
-        judged: str = "value",
+        judged: str | None = None,
         scale: Scale = None,
         absolute: float | None = None,
         from_probe: bool = False,
@@ -82,13 +84,17 @@ class Trace:
         clone: bool = True,
     ) -> None:
         """Keep a detached copy of ``value`` at the cursor; a place used again becomes its next call."""
+        if self.muted:
+            return
         kept = value.detach()
         least = min((n for n in (independent, self.independent) if n is not None), default=None)
-        entry = Entry(kept.clone() if clone else kept, judged, scale, absolute, from_probe, least)
+        entry = Entry(kept.clone() if clone else kept, judged or self.judged, scale, absolute, from_probe, least)
         self.entries[self._free_place(component or key, key)] = entry
 
     def fact(self, key: str, value: Any, *, component: str = "") -> None:
         """Keep a plain value (names, shapes, flags), compared with ``==``."""
+        if self.muted:
+            return
         self.entries[self._free_place(component or key, key)] = Entry(value, "exact")
 
     def _free_place(self, component: str, key: str) -> Place:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from parity.agents.interface import AgentConfig, EnvironmentDescription, SystemConfig
 from parity.pairs.parameters import ParameterLink
+from parity.pairs.training import Training
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class Pair:
         layers: reference parameter -> component, for each weight that clipping and l2-init act on.
         sizes: YAML values a check may vary: path of keys below ``components`` -> choices.
         capabilities: what the policy can do; a check whose needs are not among them is not applicable.
+        training: the loop that trains its policies, for a pair with the capability ``training``.
         fault_hooks: set by planted faults only: called with (side, module) after each build.
     """
 
@@ -95,6 +97,7 @@ class Pair:
     layers: Mapping[str, str] = field(default_factory=dict)
     sizes: Mapping[tuple[str, ...], tuple[Any, ...]] = field(default_factory=dict)
     capabilities: frozenset[str] = frozenset()
+    training: Training | None = None
     fault_hooks: tuple[Callable[[str, nn.Module], None], ...] = ()
 
     def paths(self, side: str) -> dict[str, str]:

@@ -1,113 +1,179 @@
-"""Candidate against reference, and the cost of probing: paired, interleaved, in one process. ``make bench``.
+"""Candidate against reference, reference against its transcription, and the cost of probing. ``make bench``.
 
-Single times mean nothing on a shared machine; the median of ratios of neighbouring runs does. Writes
-``reports/bench-ratios.json``.
+One process, two threads, the sides by turns. Writes ``reports/bench-ratios.json`` and ``.md`` after every measure, so
+that a missed target hides no figure; pytest-benchmark writes the times and their spread to ``reports/bench.json``.
 """
 
-import json
+from __future__ import annotations
+
+import dataclasses
+import datetime
 import os
 import statistics
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from tensordict import TensorDict
+from measuring import paired, peak_bytes
+from pytest_benchmark.fixture import BenchmarkFixture
+from transcriptions import transcribe
+from transcriptions.recurrent import RecurrentActorCritic
+from workloads import MEASURES, Workload, weigh
 
-from parity.checks.draw import legal_actions
-from parity.compare.probes import Probes
-from parity.compare.trace import Trace
-from parity.pairs.builds import Builds, Subject
+from parity.pairs.builds import Builds
+from parity.pairs.recipe import Pair
 from parity.pairs.registry import registered_pairs
-from parity.report.files import write_json
+from parity.platform_info import platform_info
+from parity.report.files import write_json, write_text
+from parity.report.ratios import to_markdown
 
 pytestmark = [
     pytest.mark.nightly,
     pytest.mark.filterwarnings("ignore::parity.agents.errors.IgnoredTokensWarning"),
-    pytest.mark.skipif("PYTEST_XDIST_WORKER" in os.environ, reason="times mean nothing beside other workers"),
 ]
 
-RUNS, WARM_UP = 60, 5
-REPORT = Path("reports/bench-ratios.json")
+THREADS = 2
+REPORTS = Path("reports")
+
+#: The least reference seconds / candidate seconds of any measure, and of those that must be better.
+LEAST_SPEED = 0.95
+LEAST_SPEED_OF_ACTING = 1.1
+LEAST_SPEED_OF_TRAINING: Mapping[str, float] = {
+    "example": 1.7,
+    "fast": 1.7,
+    "latent_attn_tiny": 1.8,
+    "latent_attn_small": 1.5,
+    "latent_attn_med": 1.25,
+}
+MOST_MEMORY = 1.0
+MOST_OVER_TRANSCRIPTION = 1.3
+MOST_FOR_PROBING = 1.15
+
+WITHOUT_MEMORY = {"clip", "weight_metrics"}
 
 
-@pytest.fixture(autouse=True)
-def two_threads() -> Iterator[None]:
+@pytest.fixture(scope="session", autouse=True)
+def enabled(pytestconfig: pytest.Config) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        pytest.fail("times mean nothing beside other workers; run the benchmarks with -n0")
+    for option in ("benchmark_disable", "benchmark_skip"):
+        if pytestconfig.getoption(option):
+            pytest.fail(f"nothing would be measured; run the benchmarks without --{option.replace('_', '-')}")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def threads() -> Iterator[None]:
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(THREADS)
     yield
     torch.set_num_threads(before)
 
 
-def paired(first: Callable[[], object], second: Callable[[], object]) -> float:
-    """Median over neighbouring runs of time of ``first`` / time of ``second``."""
+class Figures:
+    """The ratios of this run, written whenever one is added."""
 
-    def clock(run: Callable[[], object]) -> float:
-        start = time.perf_counter()
-        run()
-        return time.perf_counter() - start
+    def __init__(self) -> None:
+        self.ratios: dict[str, dict[str, dict[str, float]]] = {}
+        self.platform = platform_info()
+        self.date = datetime.date.today().isoformat()
 
-    for _ in range(WARM_UP):
-        first()
-        second()
-    return statistics.median(clock(first) / clock(second) for _ in range(RUNS))
-
-
-def keep(pair: str, measure: str, **figures: float) -> None:
-    """Add figures to the report, which later tests of this run add to."""
-    content = json.loads(REPORT.read_text()) if REPORT.exists() else {}
-    content.setdefault(pair, {})[measure] = {name: round(value, 3) for name, value in figures.items()}
-    write_json(REPORT, content)
+    def keep(self, pair: str, measure: str, **figures: float) -> None:
+        rounded = {name: round(value, 3) for name, value in figures.items()}
+        self.ratios.setdefault(pair, {}).setdefault(measure, {}).update(rounded)
+        write_json(REPORTS / "bench-ratios.json", self.ratios)
+        write_text(REPORTS / "bench-ratios.md", to_markdown(self.ratios, self.platform, self.date))
 
 
-class Workload:
-    """What is timed on one subject: ``[16 x 16]`` training and 64-row inference, float32."""
-
-    def __init__(self, subject: Subject, observations: torch.Tensor) -> None:
-        self.subject = subject.copy()
-        self.observations = observations
-        self.action = legal_actions(subject.recipe.environment, (16, 16), 1)
-
-    def forward(self) -> TensorDict:
-        td = TensorDict({"env_obs": self.observations.unflatten(0, (16, 16))}, batch_size=[16, 16])
-        return self.subject.policy(td, action=self.action)
-
-    def forward_without_gradient(self) -> None:
-        with torch.no_grad():
-            self.forward()
-
-    def forward_backward(self) -> None:
-        out = self.forward()
-        self.subject.policy.zero_grad(set_to_none=True)
-        (out["act_log_prob"].sum() + out["value"].sum() + out["entropy"].sum()).backward()
-
-    def inference(self) -> None:
-        self.subject.policy.reset_memory()
-        with torch.no_grad():
-            self.subject.policy(TensorDict({"env_obs": self.observations[:64]}, batch_size=[64]))
-
-    def probed(self, paths: dict[str, str]) -> None:
-        with Probes(self.subject.policy, paths, Trace()):
-            self.forward_without_gradient()
+@pytest.fixture(scope="module")
+def figures(threads: None) -> Figures:
+    return Figures()
 
 
-@pytest.mark.parametrize("pair", registered_pairs().values(), ids=lambda pair: pair.name)
-def test_the_candidate_is_faster_and_probing_is_cheap(pair):
-    sides = Builds(pair).sides(pair.recipe)
-    observations = pair.generate(pair.recipe.environment, rows=256, seed=1)
-    reference, candidate = (Workload(subject, observations) for subject in (sides.reference, sides.candidate))
-    speeds = {
-        "forward_64": paired(reference.inference, candidate.inference),
-        "forward_16x16": paired(reference.forward_without_gradient, candidate.forward_without_gradient),
-        "forward_backward_16x16": paired(reference.forward_backward, candidate.forward_backward),
-    }
-    for measure, speed in speeds.items():
-        keep(pair.name, measure, speed=speed)
-    probing = {
-        work.subject.side: paired(lambda w=work: w.probed(pair.paths(w.subject.side)), work.forward_without_gradient)
-        for work in (reference, candidate)
-    }
-    keep(pair.name, "probing_16x16", **probing)
-    assert min(speeds.values()) >= 0.95
-    assert max(probing.values()) < 1.15
+@dataclasses.dataclass(frozen=True)
+class Sides:
+    pair: Pair
+    reference: Workload
+    candidate: Workload
+
+
+@pytest.fixture(scope="module", params=registered_pairs())
+def sides(request: pytest.FixtureRequest) -> Sides:
+    pair = registered_pairs()[request.param]
+    clipped = dataclasses.replace(pair.recipe.config, clip_range=0.5)  # or clipping would do nothing
+    built = Builds(pair).sides(dataclasses.replace(pair.recipe, config=clipped))
+    return Sides(pair, Workload(pair, built.reference), Workload(pair, built.candidate))
+
+
+@pytest.fixture
+def ratio(benchmark: BenchmarkFixture, pytestconfig: pytest.Config) -> Callable[..., float]:
+    """The median over neighbouring runs of the second's seconds / the first's, spread and all kept in bench.json."""
+
+    def measure(run: Callable[[], object], beside: Callable[[], object], /, **info: Any) -> float:
+        ratios = paired(
+            benchmark,
+            run,
+            beside,
+            seconds=float(pytestconfig.option.benchmark_max_time),
+            least_rounds=pytestconfig.option.benchmark_min_rounds,
+        )
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        benchmark.extra_info.update(info, ratio_p25=low, ratio_median=middle, ratio_p75=high)
+        return middle
+
+    return measure
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_the_candidate_is_no_slower_and_no_larger(sides, measure, ratio, figures, tmp_path):
+    run = MEASURES[measure]
+    reference, candidate = partial(run, sides.reference), partial(run, sides.candidate)
+    found = {"speed": ratio(candidate, reference, run="candidate", beside="reference")}
+    if measure not in WITHOUT_MEMORY:
+        found["memory"] = peak_bytes(candidate, tmp_path) / peak_bytes(reference, tmp_path)
+    figures.keep(sides.pair.name, measure, **found)
+
+    least = LEAST_SPEED
+    if measure == "forward_64":
+        least = LEAST_SPEED_OF_ACTING
+    elif measure == "forward_backward_16x16":
+        least = LEAST_SPEED_OF_TRAINING[sides.pair.name]
+    kept = figures.ratios[sides.pair.name][measure]
+    assert kept["speed"] >= least
+    assert kept.get("memory", 0.0) <= MOST_MEMORY
+
+
+@pytest.mark.parametrize("measure", ["forward_64", "forward_backward_16x16"])
+def test_the_reference_is_no_slower_than_plain_torch(sides, measure, ratio, figures):
+    reference, name = sides.reference, sides.pair.name
+    transcription = transcribe(name, sides.pair.recipe.environment, reference.policy)
+    plain = partial(_act if measure == "forward_64" else _train, transcription, reference)
+    found = ratio(plain, partial(MEASURES[measure], reference), run="transcription", beside="reference")
+    figures.keep(name, measure, reference_over_transcription=found)
+    assert found <= MOST_OVER_TRANSCRIPTION
+
+
+@pytest.mark.parametrize("side", ["reference", "candidate"])
+def test_probing_is_cheap(sides, side, ratio, figures):
+    work: Workload = getattr(sides, side)
+    found = ratio(
+        partial(work.forward, 16, 16), partial(work.probed_forward, 16, 16), run=side, beside=f"probed {side}"
+    )
+    figures.keep(sides.pair.name, "forward_16x16", **{f"probed_{side}": found})
+    assert found < MOST_FOR_PROBING
+
+
+@torch.no_grad()
+def _act(transcription: RecurrentActorCritic, work: Workload) -> None:
+    tokens = work.observations[:64]
+    zeros = torch.zeros(2, len(tokens), transcription.hidden_size)
+    transcription.act(tokens, torch.zeros(len(tokens), dtype=torch.bool), zeros, zeros)
+
+
+def _train(transcription: RecurrentActorCritic, work: Workload) -> None:
+    transcription.zero_grad(set_to_none=True)
+    tokens, action = (x.unflatten(0, (16, 16)) for x in (work.observations, work.action))
+    log_prob, entropy, value, _ = transcription.evaluate(tokens, torch.zeros(16, 16, dtype=torch.bool), action)
+    weigh(log_prob, value, entropy).backward()

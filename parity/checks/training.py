@@ -1,0 +1,206 @@
+"""training: updates from one seed, weights and losses compared after each; the first that diverges is looked into."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from hypothesis import settings as profile
+from hypothesis import strategies as st
+from tensordict import TensorDictBase
+from torch import Tensor, nn
+
+from parity.agents.interface import ACT_LOG_PROB, ACTIONS, FULL_LOG_PROBS, VALUES
+from parity.checks.case import Case, Program
+from parity.checks.draw import SEEDS, SIZES, WEIGHTS, sized
+from parity.checks.registry import Check, Example
+from parity.compare.bounds import BOUNDS, rms
+from parity.compare.trace import Trace
+from parity.pairs.builds import Subject
+from parity.pairs.recipe import Pair, Recording
+
+#: From so many examples on a profile has time for whole trainings of the pair at its own sizes.
+LONG_PROFILE = 100
+LONG_UPDATES = 20
+
+
+def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy[Example]:
+    long = (profile.default.max_examples if profile.default else 0) >= LONG_PROFILE
+    return st.fixed_dictionaries(
+        {
+            "weights": WEIGHTS,
+            "seed": SEEDS,
+            "sizes": SIZES if long else st.just("varied"),
+            "updates": st.sampled_from([2, 3, LONG_UPDATES] if long else [2, 3]),
+            "clip_range": st.sampled_from([1.0, 0.5, 0.0]),
+            "settings": training_settings(),
+        }
+    )
+
+
+def training_settings() -> st.SearchStrategy[dict[str, Any]]:
+    """Strategy of trainings: four agents, segments of four steps, everything an update does switched on."""
+    return st.fixed_dictionaries(
+        {
+            "seed": SEEDS,
+            "num_agents": st.just(4),
+            "bptt_horizon": st.just(4),
+            "batch_size": st.just(32),
+            "minibatch_size": st.just(16),
+            "forward_pass_minibatch": st.sampled_from([0, 2]),
+            "update_epochs": st.sampled_from([1, 2]),
+            "gradient_accumulation_steps": st.sampled_from([1, 2]),
+            "total_updates": st.just(LONG_UPDATES),
+            "optimizer": st.fixed_dictionaries({"type": st.sampled_from(["adam", "adam", "muon"])}),
+            "ppo": st.fixed_dictionaries({"l2_init_loss_coef": st.sampled_from([0.01, 0.0])}),
+            "prioritized_experience_replay": st.fixed_dictionaries({"prio_alpha": st.sampled_from([0.6, 0.0])}),
+        }
+    )
+
+
+def _judge(case: Case, example: Example) -> None:
+    training = case.pair.training
+    assert training is not None, "the capability says that there is one"
+    recipe = sized(case.recipe(), case.pair, example["sizes"])
+    recipe = dataclasses.replace(recipe, config=dataclasses.replace(recipe.config, clip_range=example["clip_range"]))
+    sides = case.builds.sides(recipe, example["weights"])
+    choices = _Choices()
+
+    def train(only: int | None) -> Program:
+        """The training; with ``only`` that update alone is recorded, in every detail."""
+
+        def program(subject: Subject, trace: Trace) -> None:
+            # narrow floats fork at the first draw beside a tie, so they make the choices of the first reference run
+            free = case.dtype == torch.float64 or not choices.complete
+            watch = _Watch(case, subject, trace, only, choices if free and not choices.complete else None)
+            replay = None if free else training.replay(choices.actions, choices.indices)
+            trainer = training.start(
+                subject.policy, subject.recipe.environment, example["settings"], watcher=watch, replay=replay
+            )
+            for update in range(example["updates"] if only is None else only + 1):
+                watch.begin(update)
+                trainer.rollout()
+                trainer.update()
+            choices.complete = True
+
+        return program
+
+    case.parity(train(None), sides, pin=lambda found: train(found.update or 0))
+
+
+class _Choices:
+    """What the first reference run drew."""
+
+    def __init__(self) -> None:
+        self.actions: list[Tensor] = []
+        self.indices: list[Tensor] = []
+        self.complete = False
+
+
+class _Watch:
+    """Records one side's training: after each update its weights and losses, or everything about one update."""
+
+    def __init__(self, case: Case, subject: Subject, trace: Trace, only: int | None, choices: _Choices | None) -> None:
+        self.case, self.subject, self.trace, self.only, self.choices = case, subject, trace, only, choices
+        self.homes = {link.name: link.reference for link in case.pair.components}
+
+    def begin(self, update: int) -> None:
+        """Move the cursor to an update."""
+        self.trace.update, self.trace.minibatch, self.trace.phase = update, None, "rollout"
+        self.trace.muted = self.only is not None and update != self.only
+        # until the first optimizer step nothing has been trained, and the tighter bounds hold
+        self.trace.judged = "ensemble" if update else "value"
+
+    def on_rollout_step(self, update: int, step: int, td: TensorDictBase) -> None:
+        """What the policy did and thought of it."""
+        if self.choices is not None:
+            self.choices.actions.append(td[ACTIONS].clone())
+        self.trace.step = step
+        self.trace.record(ACTIONS, td[ACTIONS], judged="sampled")
+        scale = float(td[FULL_LOG_PROBS].abs().max())
+        for key in (ACT_LOG_PROB, VALUES):
+            self.trace.record(key, td[key], scale=scale if key == ACT_LOG_PROB else None)
+
+    def on_advantages(self, update: int, advantages: Tensor, probabilities: Tensor) -> None:
+        """What the experience came to."""
+        self.trace.step, self.trace.phase, self.trace.judged = None, "advantages", "ensemble"
+        self.trace.record("advantages", advantages)
+        self.trace.record("sampling probabilities", probabilities)
+        self.trace.minibatch, self.trace.phase = 0, "forward"
+
+    def on_minibatch(self, update: int, minibatch: int, data: Any, losses: Any) -> None:
+        """Which segments, and the losses."""
+        if self.choices is not None:
+            self.choices.indices.append(data.indices.clone())
+        self.trace.minibatch, self.trace.phase = minibatch, "forward"
+        self.trace.record("indices", data.indices, judged="sampled")
+        for name, value in losses.detached().items():
+            self.trace.record(name, value, component="losses")
+        self.trace.phase = "backward"
+
+    def on_backward(self, update: int, minibatch: int, policy: nn.Module) -> None:
+        """Gradients, from the loss backwards, when an update is looked into; null ones are listed."""
+        named = dict(policy.named_parameters())
+        raw = {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in named.items()}
+        if self.only is None and (update or minibatch or self.subject.side != "reference"):
+            return
+        gradients = self.subject.to_reference(raw)
+        if self.only is None:
+            self._list_null(gradients)
+            return
+        for name, home in self._backwards(gradients):
+            if self.trace.probes is not None and home in self.homes:
+                self.trace.probes.record_gradients(home)
+            self.trace.record(name, gradients[name], component=home)
+
+    def on_step(self, update: int, minibatch: int, policy: nn.Module) -> None:
+        """Weights, when an update is looked into."""
+        self.trace.phase = "optimizer step"
+        if self.only is not None:
+            self._record_weights(policy)
+
+    def on_clip(self, update: int, minibatch: int, policy: nn.Module) -> None:
+        """Weights, when an update is looked into."""
+        self.trace.phase = "clip"
+        if self.only is not None:
+            self._record_weights(policy)
+        self.trace.minibatch, self.trace.phase = minibatch + 1, "forward"
+
+    def on_update(self, update: int, metrics: Mapping[str, Any]) -> None:
+        """Weights at the update's end."""
+        self.trace.minibatch, self.trace.phase = None, "clip"
+        if self.only is None:
+            self._record_weights(self.subject.policy)
+
+    def _record_weights(self, policy: nn.Module) -> None:
+        for name, value in self.subject.to_reference(dict(policy.named_parameters())).items():
+            self.trace.record(name, value, component=self._home(name))
+
+    def _home(self, name: str) -> str:
+        return next((home for home, path in self.homes.items() if name.startswith(f"{path}.")), name)
+
+    def _backwards(self, gradients: Mapping[str, Tensor]) -> list[tuple[str, str]]:
+        order = {home: number for number, home in enumerate(reversed(self.homes))}
+        named = [(name, self._home(name)) for name in gradients]
+        return sorted(named, key=lambda entry: order.get(entry[1], len(order)))
+
+    def _list_null(self, gradients: Mapping[str, Tensor]) -> None:
+        if self.subject.dtype != torch.float64 or self.subject.nudge is not None:
+            return
+        sizes = {name: rms(value) for name, value in gradients.items()}
+        largest = max(sizes.values())
+        null = {name for name, size in sizes.items() if size < BOUNDS.null_gradient * largest}
+        self.case.outcome.null_gradients |= null
+
+
+CHECK = Check(
+    name="training",
+    summary="updates from one seed: actions, losses and weights after each, within the drift of equal trainings",
+    examples=_examples,
+    judge=_judge,
+    dtypes=("float64", "float32"),
+    needs=frozenset({"training"}),
+    share=0.2,
+)
