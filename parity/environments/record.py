@@ -8,7 +8,6 @@ decides by its ``episode_truncates`` setting. The same plan gives the same bytes
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,12 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from parity.agents.interface import EnvironmentDescription, Feature
+from parity.agents.interface import EnvironmentDescription
+from parity.environments.metta_grid import arena, describe, import_mettagrid
 from parity.environments.recorded import Recording, RecordingError, save_recording
 
 METTAGRID = "mettagrid==0.26.22"
 _SHORTEST, _LONGEST = 6, 20  # steps of an episode, both inclusive
-_INVENTORY = {"ore_red": 3, "battery_blue": 50, "heart": 200, "laser": 7}
 
 
 @dataclass(frozen=True)
@@ -72,8 +71,17 @@ def record(plan: Plan, *, steps: int) -> tuple[Recording, dict[str, Any]]:
     episodes = 0
     while len(observations) < steps:
         length = int(random.integers(_SHORTEST, _LONGEST + 1))
-        config = _config(mettagrid, plan, episodes, length)
-        environment = environment or _description(mettagrid.PolicyEnvInterface.from_mg_cfg(config), plan)
+        config = arena(
+            mettagrid,
+            agents=plan.agents,
+            side=plan.side,
+            walls=plan.walls,
+            seed=plan.seed + episodes,
+            length=length,
+            truncates=episodes % 2 == 0,
+        )
+        interface = mettagrid.PolicyEnvInterface.from_mg_cfg(config)
+        environment = environment or describe(interface, source=f"mettagrid ({plan.name})")
         grid = mettagrid.MettaGridPettingZooEnv(mettagrid.Simulator(), config)
         observed, _ = grid.reset(seed=plan.seed + episodes)
         episodes += 1
@@ -129,54 +137,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _mettagrid() -> SimpleNamespace:
-    """The names used here of ``mettagrid``, which is imported only when something is recorded."""
-    places = {
-        "mettagrid.builder.envs": ("make_arena",),
-        "mettagrid.config.game_value": ("StatValue",),
-        "mettagrid.config.reward_config": ("reward",),
-        "mettagrid.envs.pettingzoo_env": ("MettaGridPettingZooEnv",),
-        "mettagrid.policy.policy_env_interface": ("PolicyEnvInterface",),
-        "mettagrid.simulator": ("Simulator",),
-    }
+    """``import_mettagrid``, its failure told as the recorder's."""
     try:
-        modules = {module: importlib.import_module(module) for module in places}
-        return SimpleNamespace(**{name: getattr(modules[module], name) for module in places for name in places[module]})
-    except (ImportError, AttributeError) as error:  # AttributeError: another version, which has the module only
+        return import_mettagrid()
+    except ImportError as error:
         raise RecordingError(
             f"recording needs the package mettagrid, which cannot be used here ({error}); on Python 3.11 or 3.12 "
             f'run: pip install "{METTAGRID}"'
         ) from error
-
-
-def _config(mettagrid: SimpleNamespace, plan: Plan, episode: int, length: int) -> Any:
-    """MettaGrid's own configuration of one episode: ``make_arena`` with a little to carry, to earn and to see."""
-    config = mettagrid.make_arena(num_agents=plan.agents)
-    game = config.game
-    game.max_steps = length
-    game.episode_truncates = episode % 2 == 0
-    game.map_builder.width = game.map_builder.height = plan.side
-    game.map_builder.border_width = 2
-    game.map_builder.seed = plan.seed + episode
-    game.map_builder.instance.objects = {"wall": plan.walls}
-    game.obs.global_obs.local_position = True
-    game.agent.inventory.initial = dict(_INVENTORY)
-    game.agent.rewards = {"moved": mettagrid.reward(mettagrid.StatValue(name="action.move.success"), weight=0.1)}
-    return config
-
-
-def _description(interface: Any, plan: Plan) -> EnvironmentDescription:
-    """What a policy may know of the environment: no action of MettaGrid takes an argument."""
-    return EnvironmentDescription(
-        obs_width=interface.obs_width,
-        obs_height=interface.obs_height,
-        num_tokens=interface.observation_shape[0],
-        action_names=tuple(interface.action_names),
-        max_action_args=(0,) * len(interface.action_names),
-        features={
-            feature.name: Feature(int(feature.id), float(feature.normalization)) for feature in interface.obs_features
-        },
-        source=f"mettagrid ({plan.name})",
-    )
 
 
 if __name__ == "__main__":
