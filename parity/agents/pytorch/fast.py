@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from parity.agents.interface import EnvironmentDescription
-from parity.agents.pytorch.graph import Node, read_graph
+from parity.agents.pytorch.graph import Component, Node
 from parity.agents.pytorch.heads import HEADS, ActorCriticHeads
 from parity.agents.pytorch.layers import Normalizer, TokensToBox
 from parity.agents.pytorch.lstm_wrapper import LSTMWrapper
@@ -29,42 +29,30 @@ GRAPH: Mapping[str, Node] = {
 
 
 class Fast(ActorCriticHeads, PyTorchAgentMixin, LSTMWrapper):
-    """The hand-written twin of the graph in ``fixtures/agents/fast.yaml``.
+    """The hand-written twin of the graph in ``fixtures/agents/fast.yaml``."""
 
-    Args:
-        env: the environment whose box the encoder is built for.
-        clip_range: see ``clip_weights``; 0 turns clipping off.
-        analyze_weights_interval: kept for the trainer.
-        **kwargs: ``components`` (required), ``l2_init_weight_update_interval``, ``observations``, ``extra_config``,
-            ``source``, ``seed``, ``device``, ``dtype``.
+    AGENT_TYPE = "fast"
+    GRAPH = GRAPH
 
-    Raises:
-        ConfigError: an unknown keyword, or components that are not this agent's graph.
-    """
-
-    def __init__(
-        self, env: EnvironmentDescription, *, clip_range: float = 0, analyze_weights_interval: int = 300, **kwargs: Any
-    ) -> None:
-        params = self.extract_mixin_params(
-            {"clip_range": clip_range, "analyze_weights_interval": analyze_weights_interval, **kwargs}
-        )
-        parts = read_graph(params["components"], GRAPH, agent="fast", source=params["source"])
-        drawn = {"seed": params["seed"], "dtype": params["dtype"]}
-        super().__init__(parts["_core_"], parts["encoded_obs"].sizes["out_features"], **drawn)
-        self.init_mixin(env, **params)
-
+    def build_encoder(
+        self, env: EnvironmentDescription, parts: Mapping[str, Component], *, seed: int, dtype: torch.dtype
+    ) -> int:
+        """See ``PyTorchAgentMixin``."""
         width, height = env.obs_width, env.obs_height
-        self.box = TokensToBox(env.num_layers, width, height, dtype=params["dtype"])
-        self.normalizer = Normalizer(env.num_layers, dtype=params["dtype"])
-        self.cnn1 = conv_stage(parts["cnn1"], env.num_layers, **drawn)
+        self.box = TokensToBox(env.num_layers, width, height, dtype=dtype)
+        self.normalizer = Normalizer(env.num_layers, dtype=dtype)
+        self.cnn1 = conv_stage(parts["cnn1"], env.num_layers, seed=seed, dtype=dtype)
         width, height = conv_output_size(parts["cnn1"], width, height)
-        self.cnn2 = conv_stage(parts["cnn2"], parts["cnn1"].sizes["out_channels"], **drawn)
+        self.cnn2 = conv_stage(parts["cnn2"], parts["cnn1"].sizes["out_channels"], seed=seed, dtype=dtype)
         width, height = conv_output_size(parts["cnn2"], width, height)
         self.flattener = nn.Flatten()
-        self.fc1 = linear_stage(parts["fc1"], parts["cnn2"].sizes["out_channels"] * width * height, **drawn)
-        self.encoded_obs = linear_stage(parts["encoded_obs"], parts["fc1"].sizes["out_features"], **drawn)
-        self.build_heads(parts, **drawn)
-        self.to(params["device"])
+        self.fc1 = linear_stage(
+            parts["fc1"], parts["cnn2"].sizes["out_channels"] * width * height, seed=seed, dtype=dtype
+        )
+        self.encoded_obs = linear_stage(
+            parts["encoded_obs"], parts["fc1"].sizes["out_features"], seed=seed, dtype=dtype
+        )
+        return parts["encoded_obs"].sizes["out_features"]
 
     def set_feature_encoding(self, remap: Sequence[int], normalizations: Mapping[int, float]) -> None:
         """Hand the remapping to the box and the normalisations to the normaliser."""

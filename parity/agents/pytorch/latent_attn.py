@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from parity.agents.errors import ConfigError
 from parity.agents.interface import EnvironmentDescription
 from parity.agents.pytorch.attention import CrossAttention, SelfAttention
-from parity.agents.pytorch.graph import Component, Node, read_graph
+from parity.agents.pytorch.graph import Component, Node
 from parity.agents.pytorch.heads import HEADS, ActorCriticHeads
 from parity.agents.pytorch.lstm_wrapper import LSTMWrapper
 from parity.agents.pytorch.pytorch_agent_mixin import PyTorchAgentMixin
@@ -36,43 +36,24 @@ _CROSS_AND_SELF: Mapping[str, Node] = {
 
 
 class _LatentAttn(ActorCriticHeads, PyTorchAgentMixin, LSTMWrapper):
-    """What the three agents share: all but their name and whether self attention follows cross attention.
+    """What the three agents share: all but their name and whether self attention follows cross attention."""
 
-    Args:
-        env: the environment whose tokens the encoder is built for.
-        clip_range: see ``clip_weights``; 0 turns clipping off.
-        analyze_weights_interval: kept for the trainer.
-        **kwargs: ``components`` (required), ``l2_init_weight_update_interval``, ``observations``, ``extra_config``,
-            ``source``, ``seed``, ``device``, ``dtype``.
-
-    Raises:
-        ConfigError: an unknown keyword, or components that are not this agent's graph.
-    """
-
-    AGENT_TYPE: ClassVar[str]
-    GRAPH: ClassVar[Mapping[str, Node]]
-
-    def __init__(
-        self, env: EnvironmentDescription, *, clip_range: float = 0, analyze_weights_interval: int = 300, **kwargs: Any
-    ) -> None:
-        params = self.extract_mixin_params(
-            {"clip_range": clip_range, "analyze_weights_interval": analyze_weights_interval, **kwargs}
-        )
-        parts = read_graph(params["components"], self.GRAPH, agent=self.AGENT_TYPE, source=params["source"])
+    def build_encoder(
+        self, env: EnvironmentDescription, parts: Mapping[str, Component], *, seed: int, dtype: torch.dtype
+    ) -> int:
+        """See ``PyTorchAgentMixin``."""
         cross, self_ = parts["obs_latent_query_attn"], parts.get("obs_latent_self_attn")
         _check_queries(cross, single=self_ is None)
-        drawn = {"seed": params["seed"], "dtype": params["dtype"]}
-        super().__init__(parts["_core_"], (self_ or cross).sizes["out_dim"], **drawn)
-        self.init_mixin(env, **params)
-
         width, height = env.obs_width, env.obs_height
         self.tokens = TokenStrip(env.num_layers, width, height)
-        self.normalizer = ValueNormalizer(dtype=params["dtype"])
-        self.fourier = FourierTokens(parts["obs_fourier"], width, height, **drawn)
-        self.cross_attention = CrossAttention(cross, self.fourier.width, **drawn)
-        self.self_attention = None if self_ is None else SelfAttention(self_, cross.sizes["out_dim"], **drawn)
-        self.build_heads(parts, **drawn)
-        self.to(params["device"])
+        self.normalizer = ValueNormalizer(dtype=dtype)
+        self.fourier = FourierTokens(parts["obs_fourier"], width, height, seed=seed, dtype=dtype)
+        self.cross_attention = CrossAttention(cross, self.fourier.width, seed=seed, dtype=dtype)
+        if self_ is None:
+            self.self_attention = None
+            return cross.sizes["out_dim"]
+        self.self_attention = SelfAttention(self_, cross.sizes["out_dim"], seed=seed, dtype=dtype)
+        return self_.sizes["out_dim"]
 
     def set_feature_encoding(self, remap: Sequence[int], normalizations: Mapping[int, float]) -> None:
         """Hand the remapping to the strip and the normalisations to the normaliser."""

@@ -44,27 +44,28 @@ class TokensToBox(nn.Module):
         self.layers, self.width, self.height = layers, width, height
         self.size = layers * width * height
         self.has_warned = False
-        self.register_buffer("slots", torch.empty(_BYTES * _BYTES, dtype=torch.int64), persistent=False)
+        self.register_buffer("slots", torch.empty(0, dtype=torch.int32), persistent=False)
         self.register_buffer("dtype_anchor", torch.empty(0, dtype=dtype), persistent=False)  # follows .to(dtype)
         self.set_feature_remap(range(_BYTES))
 
     def set_feature_remap(self, remap: Sequence[int]) -> None:
         """Adopt ``remap`` (256 ids; those at or above ``layers`` are ignored) as the meaning of a token's id."""
         padding, ignored = 0, self.size + 1
-        byte = torch.arange(_BYTES)
-        x, y = (byte >> 4)[:, None], (byte & 0x0F)[:, None]
-        feature = torch.tensor(list(remap))[None, :]
-        slots = 1 + (x * self.height + y) * self.layers + feature
-        inside = (x < self.width) & (y < self.height) & (feature < self.layers)
-        slots = torch.where(inside, slots, ignored)
+        byte = torch.arange(_BYTES, dtype=torch.int32)
+        x, y = byte >> 4, byte & 0x0F
+        feature = torch.tensor(list(remap), dtype=torch.int32)
+        cell = 1 + (x * self.height + y) * self.layers
+        cell[(x >= self.width) | (y >= self.height)] = ignored
+        feature[feature >= self.layers] = ignored
+        slots = (cell[:, None] + feature).clamp_(max=ignored)
         slots[PADDING_BYTE] = padding
-        self.slots.copy_(slots.flatten())
+        self.slots = slots.flatten().to(self.slots.device)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Build the box; of two tokens for one cell and feature the larger raw value wins."""
         rows = tokens.shape[0]
         keys = torch.add(tokens[..., 1], tokens[..., 0].int(), alpha=_BYTES)
-        slots = self.slots.index_select(0, keys.flatten()).view(rows, -1)
+        slots = self.slots.index_select(0, keys.flatten()).view(rows, -1).long()
         if not self.has_warned and bool(slots.max() > self.size):
             self.has_warned = True
             warn_of_ignored_tokens(self.layers, self.width, self.height)

@@ -20,16 +20,13 @@ class RecurrentCore(nn.Module):
         super().__init__()
         hidden_size, num_layers = settings.sizes["hidden_size"], settings.sizes["num_layers"]
         # From meta, so that torch's own initialisation draws nothing from the global generator.
-        empty = nn.LSTM(input_size, hidden_size, num_layers, batch_first=True, dtype=dtype, device="meta")
-        self.lstm = empty.to_empty(device="cpu")
-        with torch.no_grad():
-            for role, parameter in self.lstm.named_parameters():
-                if role.startswith("bias"):
-                    parameter.fill_(1.0)
-                else:
-                    shape = parameter.shape
-                    drawn = draw_orthogonal(shape, gain=1.0, seed=seed, component=settings.name, role=role)
-                    parameter.copy_(drawn)
+        self.lstm = nn.LSTM(input_size, hidden_size, num_layers, batch_first=True, dtype=dtype, device="meta")
+        for role, parameter in list(self.lstm.named_parameters()):
+            if role.startswith("bias"):
+                drawn = torch.ones(parameter.shape)
+            else:
+                drawn = draw_orthogonal(parameter.shape, gain=1.0, seed=seed, component=settings.name, role=role)
+            setattr(self.lstm, role, nn.Parameter(drawn.to(dtype)))
 
     # Dynamo cannot trace nn.LSTM. Only this method is kept from it, so that encoder and heads still compile.
     @torch._dynamo.disable
@@ -63,20 +60,23 @@ class RecurrentCore(nn.Module):
 
 
 class LSTMWrapper(Policy):
-    """A policy around ``self.core``, with one detached state (h, c) per ``training_env_id_start``.
+    """A policy around ``self.core``, with one detached state (h, c) per ``training_env_id_start``."""
 
-    Args:
-        settings: the LSTM component.
-        input_size: F, the features of an encoded row.
-        seed: the run's seed.
-        dtype: the parameters' floating dtype.
-    """
-
-    def __init__(self, settings: Component, input_size: int, *, seed: int, dtype: torch.dtype) -> None:
+    def __init__(self) -> None:
         super().__init__()
+        self._states: Memory = {}
+
+    def build_core(self, settings: Component, input_size: int, *, seed: int, dtype: torch.dtype) -> None:
+        """Build the core.
+
+        Args:
+            settings: the LSTM component.
+            input_size: F, the features of an encoded row.
+            seed: the run's seed.
+            dtype: the parameters' floating dtype.
+        """
         self.core = RecurrentCore(settings, input_size, seed=seed, dtype=dtype)
         self.num_layers, self.hidden_size = settings.sizes["num_layers"], settings.sizes["hidden_size"]
-        self._states: Memory = {}
 
     @property
     def device(self) -> torch.device:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from tensordict import TensorDictBase
@@ -32,7 +32,7 @@ from parity.agents.interface import (
 )
 from parity.agents.pytorch.actions import ActionTable
 from parity.agents.pytorch.features import FeatureTable
-from parity.agents.pytorch.graph import nearest
+from parity.agents.pytorch.graph import Component, Node, nearest, read_graph
 from parity.agents.pytorch.inputs import check_training_action, read_env_id, read_observations, read_resets
 from parity.agents.pytorch.layers import ActionEmbedding
 from parity.agents.pytorch.stages import Stage
@@ -58,14 +58,53 @@ _DEFAULTS: Mapping[str, Any] = {
 
 
 class PyTorchAgentMixin(_Host):
-    """Configuration, spaces, weight upkeep and the forward pass; put it before ``LSTMWrapper`` among the bases.
+    """Construction, spaces, weight upkeep and the forward pass; put it before ``LSTMWrapper`` among the bases.
 
-    The agent calls ``extract_mixin_params`` first, then the wrapper's constructor, then ``init_mixin``, then builds its
-    modules: every Linear/Conv as a ``Stage``, the action table's embedding as ``self.action_embeds``. It provides
-    ``encode_observations`` and ``decode_actions``.
+    An agent says its name and its graph and provides the encoder and the heads: every Linear/Conv as a ``Stage``, the
+    action table's embedding as ``self.action_embeds``. ``ActorCriticHeads`` provides the heads that all shipped agents
+    have.
+
+    Args:
+        env: the environment that the encoder is built for.
+        clip_range: see ``clip_weights``; 0 turns clipping off.
+        analyze_weights_interval: kept for the trainer.
+        **kwargs: ``components`` (required), ``l2_init_weight_update_interval``, ``observations``, ``extra_config``,
+            ``source``, ``seed``, ``device``, ``dtype``.
+
+    Raises:
+        ConfigError: an unknown keyword, or components that are not this agent's graph.
     """
 
+    #: What a config's ``agent_type`` calls the agent.
+    AGENT_TYPE: ClassVar[str]
+    #: The components that its YAML must have, and how they are joined.
+    GRAPH: ClassVar[Mapping[str, Node]]
+
     action_embeds: ActionEmbedding
+
+    def __init__(
+        self, env: EnvironmentDescription, *, clip_range: float = 0, analyze_weights_interval: int = 300, **kwargs: Any
+    ) -> None:
+        params = self.extract_mixin_params(
+            {"clip_range": clip_range, "analyze_weights_interval": analyze_weights_interval, **kwargs}
+        )
+        parts = read_graph(params["components"], self.GRAPH, agent=self.AGENT_TYPE, source=params["source"])
+        super().__init__()
+        self.init_mixin(env, **params)
+        drawn = {"seed": params["seed"], "dtype": params["dtype"]}
+        self.build_core(parts["_core_"], self.build_encoder(env, parts, **drawn), **drawn)
+        self.build_heads(parts, **drawn)
+        self.to(params["device"])
+
+    @abstractmethod
+    def build_encoder(
+        self, env: EnvironmentDescription, parts: Mapping[str, Component], *, seed: int, dtype: torch.dtype
+    ) -> int:
+        """Build what ``encode_observations`` uses, and return F, how many features it gives."""
+
+    @abstractmethod
+    def build_heads(self, parts: Mapping[str, Component], *, seed: int, dtype: torch.dtype) -> None:
+        """Build what ``decode_actions`` uses; the recurrent core is there."""
 
     @abstractmethod
     def encode_observations(self, tokens: Tensor) -> Tensor:

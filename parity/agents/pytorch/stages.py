@@ -43,23 +43,22 @@ class ValidConv2d(nn.Conv2d):
     """A convolution without padding; where the kernel covers the whole input it is computed as the Linear it then is.
 
     The matrix product takes less than half the time of the convolution's backward pass on the CPU. The input comes
-    channels-last from the convolution before: a large one is used as it lies, and the weight is copied to its order.
+    channels-last from the convolution before and the weight is kept so: both are used as they lie, without a copy.
     """
 
     def forward(self, input: Tensor) -> Tensor:
         """``[N, C, W, H]`` -> ``[N, C', W', H']``."""
         if input.shape[2:] != self.weight.shape[2:]:
             return super().forward(input)
-        weight = self.weight
-        if input.numel() > weight.numel():
-            input, weight = input.permute(0, 2, 3, 1), weight.permute(0, 2, 3, 1)
+        input, weight = input.permute(0, 2, 3, 1), self.weight.permute(0, 2, 3, 1)
         return product(input.flatten(1), weight.flatten(1), self.bias)[:, :, None, None]
 
 
 class Stage(nn.Sequential):
     """A layer and its activation, initialised for ``settings`` from ``seed``.
 
-    ``empty`` is the layer on the meta device: there torch's own initialisation draws nothing from the global generator.
+    ``layer`` is on the meta device, where torch's own initialisation draws nothing from the global generator, and is
+    given its parameters here.
     ``role`` is the weight's name inside the component: an encoder has several.
     Buffers: ``initial_max`` (largest |weight| at construction, the unit of clipping, never re-based) and
     ``l2_anchor`` (the weight that the l2-init loss pulls towards).
@@ -68,8 +67,7 @@ class Stage(nn.Sequential):
     initial_max: Tensor
     l2_anchor: Tensor
 
-    def __init__(self, empty: nn.Linear | nn.Conv2d, settings: Component, *, seed: int, role: str = "weight") -> None:
-        layer = empty.to_empty(device="cpu")
+    def __init__(self, layer: nn.Linear | nn.Conv2d, settings: Component, *, seed: int, role: str = "weight") -> None:
         super().__init__(layer)
         gain = 1.0
         if settings.nonlinearity == "nn.ReLU":
@@ -78,11 +76,13 @@ class Stage(nn.Sequential):
             self.append(nn.Tanh())
             gain = math.sqrt(2.0)
         self.settings = settings
+        dtype = layer.weight.dtype
         drawn = draw_orthogonal(layer.weight.shape, gain=gain, seed=seed, component=settings.name, role=role)
-        with torch.no_grad():
-            layer.weight.copy_(drawn)
-            if layer.bias is not None:
-                layer.bias.zero_()
+        if drawn.dim() == 4:
+            drawn = drawn.contiguous(memory_format=torch.channels_last)
+        layer.weight = nn.Parameter(drawn.to(dtype))
+        if layer.bias is not None:
+            layer.bias = nn.Parameter(torch.zeros(layer.bias.shape, dtype=dtype))
         self.register_buffer("initial_max", layer.weight.detach().abs().max())
         self.register_buffer("l2_anchor", layer.weight.detach().clone())
 
@@ -98,7 +98,7 @@ class Stage(nn.Sequential):
         """Clamp the weight in place to ``clip_range * clip_scale * initial_max``; nothing when that scale is 0."""
         scale = clip_range * self.settings.clip_scale
         if scale > 0.0:
-            bound = scale * self.initial_max
+            bound = scale * float(self.initial_max)  # clamping by a tensor takes several times as long
             self.weight.clamp_(-bound, bound)
 
     def l2_init_loss(self) -> Tensor:

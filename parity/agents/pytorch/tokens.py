@@ -34,18 +34,17 @@ class TokenStrip(nn.Module):
         super().__init__()
         self.layers, self.width, self.height = layers, width, height
         self.has_warned = False
-        self.register_buffer("codes", torch.empty(_BYTES * _BYTES, dtype=torch.int16), persistent=False)
+        self.register_buffer("codes", torch.empty(0, dtype=torch.int16), persistent=False)
         self.set_feature_remap(range(_BYTES))
 
     def set_feature_remap(self, remap: Sequence[int]) -> None:
         """Adopt ``remap`` (256 ids; those at or above ``layers`` are ignored) as the meaning of a token's id."""
-        byte = torch.arange(_BYTES)
-        x, y = (byte >> 4)[:, None], (byte & 0x0F)[:, None]
-        feature = torch.tensor(list(remap))[None, :]
-        ignored = (x >= self.width) | (y >= self.height) | (feature >= self.layers)
-        flags = torch.where(ignored, _IGNORED, 0)
-        flags[PADDING_BYTE] = _PADDING
-        self.codes.copy_((feature + flags).flatten())
+        byte = torch.arange(_BYTES, dtype=torch.int16)
+        feature = torch.tensor(list(remap), dtype=torch.int16)
+        outside = ((byte >> 4) >= self.width) | ((byte & 0x0F) >= self.height)
+        codes = (outside.short() * _IGNORED)[:, None] | (feature + (feature >= self.layers).short() * _IGNORED)
+        codes[PADDING_BYTE] = feature + _PADDING
+        self.codes = codes.flatten().to(self.codes.device)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Strip the columns behind the last real token of all rows."""

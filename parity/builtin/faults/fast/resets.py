@@ -14,7 +14,7 @@ from parity.agents.interface import DONES, TRUNCATEDS
 from parity.agents.metta_agent import MettaAgent
 from parity.agents.pytorch import pytorch_agent_mixin
 from parity.agents.pytorch.lstm_wrapper import RecurrentCore
-from parity.builtin.faults.catalogue import CATALOGUE
+from parity.builtin.faults.fast.catalogue import CATALOGUE
 from parity.faults.plant import Patcher
 
 State = tuple[Tensor, Tensor]

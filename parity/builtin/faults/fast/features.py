@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from parity.agents.interface import Feature
 from parity.agents.pytorch import features
 from parity.agents.pytorch.features import FeatureTable
-from parity.builtin.faults.catalogue import CATALOGUE
+from parity.builtin.faults.fast.catalogue import CATALOGUE
 from parity.faults.plant import Patcher
 
 UPSTREAM = "upstream history: feature remapping for new environments"

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from parity.agents.interface import PADDING_BYTE
 from parity.agents.pytorch.layers import Normalizer, TokensToBox
-from parity.builtin.faults.catalogue import CATALOGUE
+from parity.builtin.faults.fast.catalogue import CATALOGUE
 from parity.faults.plant import Patcher
 
 UPSTREAM = "upstream history: a hand-written agent drifted from its YAML"

@@ -17,7 +17,7 @@ from parity.agents.component import fields
 from parity.agents.component.memory import StateStore
 from parity.agents.interface import MEMORY_C, MEMORY_H, TRUNCATEDS
 from parity.agents.metta_agent import MettaAgent
-from parity.builtin.faults.catalogue import CATALOGUE
+from parity.builtin.faults.fast.catalogue import CATALOGUE
 from parity.faults.plant import Patcher
 
 FACADE = "seed document: MettaAgent hands everything on to either policy"

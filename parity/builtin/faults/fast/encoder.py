@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,51 +10,36 @@ from torch.nn import functional
 
 from parity.agents.pytorch.fast import Fast
 from parity.agents.pytorch.stages import ValidConv2d
-from parity.builtin.faults.catalogue import CATALOGUE
+from parity.builtin.faults.changes import NudgedLinear, become, drop_activation
+from parity.builtin.faults.fast.catalogue import CATALOGUE
 from parity.faults.plant import Patcher
 
 UPSTREAM = "upstream history: a hand-written agent drifted from its YAML"
 TRACKERS = "issue trackers of other reinforcement-learning projects"
 
 
-def _drop_activation(layer: str) -> Callable[[Any], None]:
-    def change(agent: Any) -> None:
-        del getattr(agent.policy, layer)[1]
-
-    return change
-
-
 @CATALOGUE.fault(origin=UPSTREAM, check="forward", component="cnn1", phase="forward")
 def relu_missing_after_cnn1(patch: Patcher) -> None:
     """The first convolution's output is not rectified."""
-    patch.built("candidate", _drop_activation("cnn1"))
+    patch.built("candidate", drop_activation("cnn1"))
 
 
 @CATALOGUE.fault(origin=UPSTREAM, check="forward", component="cnn2", phase="forward")
 def relu_missing_after_cnn2(patch: Patcher) -> None:
     """The second convolution's output is not rectified."""
-    patch.built("candidate", _drop_activation("cnn2"))
+    patch.built("candidate", drop_activation("cnn2"))
 
 
 @CATALOGUE.fault(origin=UPSTREAM, check="forward", component="fc1", phase="forward")
 def relu_missing_after_fc1(patch: Patcher) -> None:
     """The first encoder layer's output is not rectified."""
-    patch.built("candidate", _drop_activation("fc1"))
+    patch.built("candidate", drop_activation("fc1"))
 
 
 @CATALOGUE.fault(origin=UPSTREAM, check="forward", component="encoded_obs", phase="forward")
 def relu_missing_after_encoded_obs(patch: Patcher) -> None:
     """The core is fed the last encoder layer without its ReLU."""
-    patch.built("candidate", _drop_activation("encoded_obs"))
-
-
-def _become(layer: str, kind: type[nn.Module]) -> Callable[[Any], None]:
-    """Turn the layer inside a stage into a subclass that computes something else from the same parameters."""
-
-    def change(agent: Any) -> None:
-        getattr(agent.policy, layer)[0].__class__ = kind
-
-    return change
+    patch.built("candidate", drop_activation("encoded_obs"))
 
 
 @CATALOGUE.fault(origin="upstream history: layer sizes written out by hand", check="fields", component="fc1",
@@ -77,7 +61,7 @@ class _PaddedConv2d(ValidConv2d):
 @CATALOGUE.fault(origin=TRACKERS, check="forward", component="cnn1", phase="forward")
 def convolution_padded_on_one_side(patch: Patcher) -> None:
     """The first convolution sees its input shifted by one cell, as uneven "same" padding does; no shape tells."""
-    patch.built("candidate", _become("cnn1", _PaddedConv2d))
+    patch.built("candidate", become("cnn1", _PaddedConv2d))
 
 
 @CATALOGUE.fault(origin=TRACKERS, check="forward", component="cnn1", phase="forward")
@@ -110,24 +94,17 @@ class _HalfLinear(nn.Linear):
         return functional.linear(input.half(), self.weight.half(), self.bias.half()).to(input.dtype)
 
 
-class _NudgedLinear(nn.Linear):
-    def forward(self, input: Tensor) -> Tensor:
-        weight = self.weight.clone()
-        weight[0, 0] = torch.nextafter(weight[0, 0].float(), torch.tensor(float("inf"))).to(weight.dtype)
-        return functional.linear(input, weight, self.bias)
-
-
 @CATALOGUE.fault(origin=TRACKERS, check="forward", component="fc1", phase="forward")
 def half_precision_inside_fc1(patch: Patcher) -> None:
     """One layer computes in float16."""
-    patch.built("candidate", _become("fc1", _HalfLinear))
+    patch.built("candidate", become("fc1", _HalfLinear))
 
 
 @CATALOGUE.fault(origin="the smallest error that a weight copy cannot erase", check="forward", component="fc1",
                  phase="forward")  # fmt: skip
 def one_weight_of_fc1_one_ulp_off(patch: Patcher) -> None:
     """The forward pass uses one weight a single float32 ulp larger than the parameter says."""
-    patch.built("candidate", _become("fc1", _NudgedLinear))
+    patch.built("candidate", become("fc1", NudgedLinear))
 
 
 class _Dropout(nn.Module):

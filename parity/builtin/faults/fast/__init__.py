@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from parity.builtin.faults import (
+from parity.builtin.faults.fast import (
     actions,
     clipping,
     configuration,
@@ -17,7 +17,7 @@ from parity.builtin.faults import (
     shared,
     weights,
 )
-from parity.builtin.faults.catalogue import CATALOGUE
+from parity.builtin.faults.fast.catalogue import CATALOGUE
 
 __all__ = ["CATALOGUE", "DECLARING"]
 

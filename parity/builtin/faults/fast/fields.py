@@ -14,7 +14,7 @@ from parity.agents.interface import ACTIONS, BATCH, BPTT, ENV_OBS, MEMORY_C, MEM
 from parity.agents.pytorch import pytorch_agent_mixin
 from parity.agents.pytorch.layers import TokensToBox
 from parity.agents.pytorch.pytorch_agent_mixin import PyTorchAgentMixin
-from parity.builtin.faults.catalogue import CATALOGUE
+from parity.builtin.faults.fast.catalogue import CATALOGUE
 from parity.faults.plant import Patcher
 
 REFUSED = "the agents' contract: what a policy refuses"

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from parity.agents.pytorch import layers, pytorch_agent_mixin, stages
+from parity.agents.pytorch import layers, pytorch_agent_mixin
 from parity.agents.pytorch.fast import Fast
 from parity.agents.pytorch.weights import draw_orthogonal, weight_metrics
-from parity.builtin.faults.catalogue import CATALOGUE
+from parity.builtin.faults.changes import with_gain
+from parity.builtin.faults.fast.catalogue import CATALOGUE
 from parity.faults.plant import Patcher
 
 UPSTREAM = "upstream history: initial weights of hand-written agents"
@@ -21,23 +22,16 @@ UPSTREAM_METRICS = "upstream history: which weights are measured, and how"
 # Initial weights
 
 
-def _change_gain(patch: Patcher, gain: float) -> None:
-    def make(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        return lambda shape, **options: original(shape, **{**options, "gain": gain})
-
-    patch.wrap(stages, "draw_orthogonal", make)
-
-
 @CATALOGUE.fault(origin=UPSTREAM, check="initialization", component="cnn1", phase="build")
 def init_gain_sqrt_2_everywhere(patch: Patcher) -> None:
     """Layers before a ReLU are drawn with gain sqrt(2) as well."""
-    _change_gain(patch, math.sqrt(2.0))
+    with_gain(patch, math.sqrt(2.0))
 
 
 @CATALOGUE.fault(origin=UPSTREAM, check="initialization", component="critic_1", phase="build")
 def init_gain_1_before_tanh(patch: Patcher) -> None:
     """The layer before the Tanh is drawn with gain 1."""
-    _change_gain(patch, 1.0)
+    with_gain(patch, 1.0)
 
 
 @CATALOGUE.fault(origin=UPSTREAM, check="initialization", component="_core_", phase="build")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from parity.agents.pytorch.fast import Fast
 from parity.agents.pytorch.stages import Stage
-from parity.builtin.faults.catalogue import CATALOGUE
+from parity.builtin.faults.fast.catalogue import CATALOGUE
 from parity.faults.plant import Patcher
 
 DOCUMENTS = "the documents: weight clipping as the candidate first had it"

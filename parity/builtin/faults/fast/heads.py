@@ -13,7 +13,7 @@ from torch import Tensor
 from parity.agents.interface import ACT_LOG_PROB, ENTROPY, FULL_LOG_PROBS
 from parity.agents.pytorch.fast import Fast
 from parity.agents.pytorch.layers import ActionEmbedding, ActionHead
-from parity.builtin.faults.catalogue import CATALOGUE
+from parity.builtin.faults.fast.catalogue import CATALOGUE
 from parity.faults.plant import Patcher
 
 UPSTREAM = "upstream history: a hand-written agent drifted from its YAML"

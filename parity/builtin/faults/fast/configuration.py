@@ -16,7 +16,8 @@ from parity.agents.pytorch import fast, stages
 from parity.agents.pytorch.fast import Fast
 from parity.agents.pytorch.graph import Component
 from parity.agents.pytorch.stages import Stage
-from parity.builtin.faults.catalogue import CATALOGUE
+from parity.builtin.faults.changes import with_sizes
+from parity.builtin.faults.fast.catalogue import CATALOGUE
 from parity.faults.plant import Patcher
 
 SEEDS_OF_OTHERS = "other projects' trackers: seeds silently constant"
@@ -47,21 +48,6 @@ def _in_environment(patcher: Patcher, **fixed: Any) -> None:
         return pretend
 
     patcher.wrap(Fast, "__init__", make)
-
-
-def _with_sizes(patcher: Patcher, component: str, **changed: Callable[[int], int]) -> None:
-    """Build one component of the candidate in other sizes than the YAML's."""
-
-    def make(read: Callable[..., dict[str, Component]]) -> Callable[..., dict[str, Component]]:
-        def misread(*args: Any, **kwargs: Any) -> dict[str, Component]:
-            parts = read(*args, **kwargs)
-            sizes = dict(parts[component].sizes)
-            sizes |= {key: change(sizes[key]) for key, change in changed.items()}
-            return {**parts, component: dataclasses.replace(parts[component], sizes=sizes)}
-
-        return misread
-
-    patcher.wrap(fast, "read_graph", make)
 
 
 def _features(count: int) -> dict[str, Feature]:
@@ -113,19 +99,19 @@ def dtype_not_passed(patcher: Patcher) -> None:
 @_caught_at_once(origin=SIZES_UPSTREAM, component="fc1")
 def fc1_width_hard_coded(patcher: Patcher) -> None:
     """fc1 has 128 outputs whatever out_features says."""
-    _with_sizes(patcher, "fc1", out_features=lambda _: 128)
+    with_sizes(patcher, fast, "fc1", out_features=lambda _: 128)
 
 
 @_caught_at_once(origin=SIZES_UPSTREAM, component="_action_embeds_")
 def embedding_rows_hard_coded(patcher: Patcher) -> None:
     """The embedding table has 100 rows whatever num_embeddings says."""
-    _with_sizes(patcher, "_action_embeds_", num_embeddings=lambda _: 100)
+    with_sizes(patcher, fast, "_action_embeds_", num_embeddings=lambda _: 100)
 
 
 @_caught_at_once(origin="upstream history: one fewer LSTM layer", component="_core_")
 def one_lstm_layer_fewer(patcher: Patcher) -> None:
     """The LSTM has one layer less than num_layers."""
-    _with_sizes(patcher, "_core_", num_layers=lambda layers: layers - 1)
+    with_sizes(patcher, fast, "_core_", num_layers=lambda layers: layers - 1)
 
 
 @_caught_at_once(origin="upstream history: hard-coded 11x11", component="fc1")

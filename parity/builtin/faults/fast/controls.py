@@ -14,7 +14,7 @@ from parity.agents.pytorch.fast import Fast
 from parity.agents.pytorch.layers import ActionHead, Normalizer, TokensToBox
 from parity.agents.pytorch.lstm_wrapper import RecurrentCore
 from parity.agents.pytorch.stages import Stage, ValidConv2d
-from parity.builtin.faults.catalogue import CATALOGUE
+from parity.builtin.faults.fast.catalogue import CATALOGUE
 from parity.faults.plant import Patcher
 
 

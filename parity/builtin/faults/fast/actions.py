@@ -18,7 +18,7 @@ from parity.agents.interface import ACT_LOG_PROB, ACTIONS, FULL_LOG_PROBS
 from parity.agents.pytorch.actions import ActionTable
 from parity.agents.pytorch.layers import ActionEmbedding
 from parity.agents.pytorch.pytorch_agent_mixin import PyTorchAgentMixin
-from parity.builtin.faults.catalogue import CATALOGUE
+from parity.builtin.faults.fast.catalogue import CATALOGUE
 from parity.faults.plant import Patcher
 
 CONTRACT = "the agents' contract: illegal pairs and indices are refused"

@@ -16,7 +16,7 @@ from parity.agents.errors import MemoryStateError
 from parity.agents.interface import Memory
 from parity.agents.pytorch import pytorch_agent_mixin
 from parity.agents.pytorch.lstm_wrapper import LSTMWrapper
-from parity.builtin.faults.catalogue import CATALOGUE
+from parity.builtin.faults.fast.catalogue import CATALOGUE
 from parity.faults.plant import Patcher
 
 State = tuple[Tensor, Tensor]

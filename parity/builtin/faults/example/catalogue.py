@@ -1,0 +1,5 @@
+"""The catalogue of pair `example`, empty: the modules beside this one fill it, and the package imports them all."""
+
+from parity.faults.registry import Catalogue
+
+CATALOGUE = Catalogue("example")
