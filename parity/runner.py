@@ -143,12 +143,14 @@ class _Judge:
         self.session, self.check, self.cell, self.shrink = session, check, cell, shrink
         self.outcome = Outcome()
         self.examples = 0
-        self.failing: dict[str, Example] = {}
+        self.failing: dict[str, Exception] = {}
         self.smallest: Example | None = None
         self.first_failure: float | None = None
 
     def __call__(self, example: Example) -> None:
         text = repr(example)
+        if not self.shrink and text in self.failing:
+            raise self.failing[text]  # hypothesis asks again to see whether it is flaky
         if self.first_failure is not None and text not in self.failing:
             if time.perf_counter() - self.first_failure > SHRINK_SECONDS:
                 return  # out of time: new candidates count as passing, so the smallest so far is kept
@@ -158,8 +160,8 @@ class _Judge:
                     self.session.recordings)  # fmt: skip
         try:
             self.check.judge(case, example)
-        except Exception:
-            self.failing[text] = self.smallest = example
+        except Exception as error:
+            self.failing[text], self.smallest = error, example
             self.first_failure = self.first_failure or time.perf_counter()
             raise
         if self.first_failure is None:

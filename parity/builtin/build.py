@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -52,6 +53,7 @@ class Encoder:
 
     Args:
         components: reference component -> attribute of the candidate, in the order of execution.
+        masks: component -> its output that marks the real slots of the others.
         layers: the Linear and Conv components among them.
         parameters: links of all other parameters.
         weights: reference parameter -> component, for weights that clipping acts on besides those of ``layers``.
@@ -60,6 +62,7 @@ class Encoder:
     """
 
     components: Mapping[str, str]
+    masks: Mapping[str, int] = dataclasses.field(default_factory=dict)
     layers: tuple[str, ...] = ()
     parameters: tuple[ParameterLink, ...] = ()
     weights: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -67,9 +70,16 @@ class Encoder:
     capabilities: frozenset[str] = frozenset()
 
 
-def shipped_pair(name: str, encoder: Encoder) -> Pair:
-    """The pair of a shipped agent, on the default environment, with the shipped recordings."""
-    recipe = default_recipe(name)
+def metta_pair(name: str, encoder: Encoder, *, agent: Path | None = None, environment: Path | None = None) -> Pair:
+    """The pair of a component graph and the agent with this ``agent_type``, with the shipped recordings.
+
+    Args:
+        name: the ``agent_type``, which names the pair too.
+        encoder: what stands before the core and the heads, which are those of every shipped agent.
+        agent: the agent's YAML; left out, that of the shipped agent of this name.
+        environment: the environment's YAML; left out, the default environment.
+    """
+    recipe = default_recipe(name, agent=agent, environment=environment)
     components = {**encoder.components, **CORE_AND_HEADS}
     layers = (*encoder.layers, "critic_1", "_value_", "actor_1")
     return Pair(
@@ -78,7 +88,9 @@ def shipped_pair(name: str, encoder: Encoder) -> Pair:
         reference=builder(None),
         candidate=builder(name),
         components=tuple(
-            ComponentLink(component, f"policy.components.{component}", f"policy.{attribute}")
+            ComponentLink(
+                component, f"policy.components.{component}", f"policy.{attribute}", encoder.masks.get(component)
+            )
             for component, attribute in components.items()
         ),
         generate=generate_tokens,
@@ -121,11 +133,11 @@ def builder(agent_type: str | None) -> Builder:
     return build
 
 
-def default_recipe(name: str) -> Recipe:
-    """The YAML of a shipped agent in the default environment."""
+def default_recipe(name: str, *, agent: Path | None = None, environment: Path | None = None) -> Recipe:
+    """The YAML of a shipped agent in the default environment, or another one in another."""
     return Recipe(
-        config=load_agent_config(fixture("agents", f"{name}.yaml")),
-        environment=load_environment(fixture("environments", "default.yaml")),
+        config=load_agent_config(agent or fixture("agents", f"{name}.yaml")),
+        environment=load_environment(environment or fixture("environments", "default.yaml")),
     )
 
 

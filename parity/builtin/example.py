@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from parity.builtin.build import Encoder, shipped_pair
+from parity.builtin.build import Encoder, metta_pair
 from parity.pairs.recipe import Pair
 
 ENCODER = Encoder(
@@ -30,4 +30,4 @@ ENCODER = Encoder(
 
 def pair() -> Pair:
     """The pair."""
-    return shipped_pair("example", ENCODER)
+    return metta_pair("example", ENCODER)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from parity.builtin.build import Encoder, shipped_pair
+from parity.builtin.build import Encoder, metta_pair
 from parity.pairs.parameters import ParameterLink
 from parity.pairs.recipe import Pair
 
@@ -69,6 +69,7 @@ def _encoder(
                 weights[reference] = component
     return Encoder(
         components=components,
+        masks={"_obs_": 1, "obs_normalizer": 3, "obs_fourier": 1},
         parameters=tuple(links),
         weights=weights,
         sizes=sizes,
@@ -80,17 +81,17 @@ def tiny() -> Pair:
     """One query over two layers, projected to the core's width."""
     roles = {CROSS: tuple(_cross_roles(2, projected=True))}
     sizes = {**_TOKEN_SIZES, (CROSS, "out_dim"): 48, (CROSS, "query_token_dim"): 24}
-    return shipped_pair("latent_attn_tiny", _encoder(roles, _TOKENS, sizes))
+    return metta_pair("latent_attn_tiny", _encoder(roles, _TOKENS, sizes))
 
 
 def small() -> Pair:
     """Ten queries over one layer, then two layers among them."""
-    return shipped_pair("latent_attn_small", _cross_and_self(cross_layers=1, self_layers=2))
+    return metta_pair("latent_attn_small", _cross_and_self(cross_layers=1, self_layers=2))
 
 
 def med() -> Pair:
     """Ten queries over three layers, then three layers among them."""
-    return shipped_pair("latent_attn_med", _cross_and_self(cross_layers=3, self_layers=3))
+    return metta_pair("latent_attn_med", _cross_and_self(cross_layers=3, self_layers=3))
 
 
 def _cross_and_self(*, cross_layers: int, self_layers: int) -> Encoder:

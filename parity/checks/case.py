@@ -44,9 +44,12 @@ class _Run:
 class _Raised(Exception):
     """A program raised; ``trace`` holds what was recorded until then."""
 
-    def __init__(self, error: Exception, trace: Trace, component: str) -> None:
+    def __init__(
+        self, error: Exception, trace: Trace, component: str, program: Program | None = None, probed: bool = False
+    ) -> None:
         super().__init__(str(error))
         self.error, self.trace, self.component = error, trace, component
+        self.program, self.probed = program, probed
 
 
 @dataclass
@@ -158,12 +161,18 @@ class Case:
         self._report(found, cause)
 
     def _raising_component(self, observe: Callable[[Subject], Any], subject: Subject) -> str:
-        """Observe once more with probes, which also sit on copies of the subject; empty when no component raises."""
+        """Observe once more with probes, which also sit on copies of the subject.
+
+        Returns:
+            The component that raises, or else the first that gave NaN; empty when there is none.
+        """
         subject = subject.copy()
         probes = Probes(subject.policy, self.pair.paths(subject.side), Trace())
         with _quiet(subject), probes, suppress(Exception):
             observe(subject)
-        return probes.active[-1] if probes.active else ""
+        if probes.active:
+            return probes.active[-1]
+        return next((call.component for call in probes.calls if call.gave_nan), "")
 
     def _report(self, found: dict[str, Divergence], cause: str) -> None:
         """Raise what contract checks found, preferring the candidate and saying so when both sides deviate alike."""
@@ -196,8 +205,7 @@ class Case:
         try:
             candidate = self._run(program, sides.candidate, probe)
         except _Raised as raised:
-            divergence = self._raised(raised, sides.candidate)
-            return Outcome(divergence=divergence), {"reference": reference}
+            return self._before(raised, reference, sides), {"reference": reference}
         outcome = judge(
             reference.trace,
             candidate.trace,
@@ -206,6 +214,22 @@ class Case:
         )
         return outcome, {"reference": reference, "candidate": candidate}
 
+    def _before(self, raised: _Raised, reference: _Run, sides: Sides) -> Outcome:
+        """What differs before the candidate raises is nearer to the cause than the place where it raises."""
+        crash = self._raised(raised, sides.candidate)
+        until = Trace()
+        until.entries = {place: e for place, e in reference.trace if place in raised.trace.entries}
+        outcome = judge(
+            until,
+            raised.trace,
+            rerun=lambda number: self._run(raised.program, sides.reference, raised.probed, twin=number).trace,
+            wide=lambda: self._run(raised.program, self.builds.wide(sides.reference), raised.probed).trace,
+        )
+        if outcome.divergence is None:
+            return Outcome(divergence=crash)
+        note = f"later it {crash.candidate}"
+        return Outcome(divergence=dataclasses.replace(outcome.divergence, notes=(*outcome.divergence.notes, note)))
+
     def _run(
         self, program: Program, subject: Subject, probe: bool, *, twin: int | None = None, copy: bool = False
     ) -> _Run:
@@ -213,7 +237,7 @@ class Case:
         original, trace = subject, Trace()
         subject = subject.copy() if twin is None else subject.twin(twin)
         paths = self.pair.paths(subject.side) if probe else {}
-        probes = Probes(subject.policy, paths, trace, copy=copy)
+        probes = Probes(subject.policy, paths, trace, copy=copy, masks=self.pair.masks)
         with _quiet(subject), probes:
             trace.probes = probes
             try:
@@ -221,14 +245,14 @@ class Case:
             except (DivergenceFound, Inconclusive, Misuse):
                 raise
             except Exception as error:
-                raise _Raised(error, trace, probes.active[-1] if probes.active else "") from error
+                raise _Raised(error, trace, probes.active[-1] if probes.active else "", program, probe) from error
         if probes.stale:  # something was written into in place: keep copies this time
             return self._run(program, original, probe, twin=twin, copy=True)
         return _Run(trace, probes.calls)
 
     def _raised(self, raised: _Raised, subject: Subject) -> Divergence:
         frames = traceback.extract_tb(raised.error.__traceback__)
-        own = [frame for frame in frames if not frame.filename.startswith(_LIBRARIES)]
+        own = [f for f in frames if not f.filename.startswith(_LIBRARIES) and not f.name.startswith("<")]
         frame = own[-1] if own else frames[-1]
         component = raised.component
         return Divergence(

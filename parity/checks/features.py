@@ -65,9 +65,11 @@ def _judge(case: Case, example: Example) -> None:
                 component="original_feature_mapping",
             )
             trace.phase = "rollout"
-            td = subject.policy(TensorDict({ENV_OBS: observations.to(subject.device)}, batch_size=[ROWS]))
+            given = observations.clone().to(subject.device)
+            td = subject.policy(TensorDict({ENV_OBS: given}, batch_size=[ROWS]))
             trace.record(FULL_LOG_PROBS, td[FULL_LOG_PROBS])
             trace.record(VALUES, td[VALUES])
+            trace.fact("input not changed", torch.equal(given.cpu(), observations))
 
     case.parity(program, sides, probe=True)
     forms = case.pair.capabilities & {BOX, TOKENS}
@@ -95,7 +97,7 @@ def _judge(case: Case, example: Example) -> None:
             trace.step, trace.phase = number, "rollout"
             activate(subject, number)
             with Probes(subject.policy, {NORMALISED: path}, Trace()) as probes:
-                subject.policy(TensorDict({ENV_OBS: observations.to(subject.device)}, batch_size=[ROWS]))
+                subject.policy(TensorDict({ENV_OBS: observations.clone().to(subject.device)}, batch_size=[ROWS]))
             found = [_FOUND[form](call.outputs) for call in probes.calls]
             for key in found[0]:  # a side may work through its rows in several calls
                 trace.record(key, torch.cat([part[key] for part in found]), component=NORMALISED)

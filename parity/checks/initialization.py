@@ -47,6 +47,8 @@ def _judge(case: Case, example: Example) -> None:
     if "keyed_init" in case.pair.capabilities:
         case.parity(program, sides)
     _same_law(sides, homes)
+    own = dict.fromkeys(homes)
+    case.facts(lambda subject: _copied(subject, homes), own, sides, phase="build", cause="two parameters start equal")
     _seed_matters(candidate, again, other, threads_kept)
 
 
@@ -81,6 +83,21 @@ def _seed_matters(first: Subject, again: Subject, other: Subject, threads_kept: 
         raise DivergenceFound(_fact("seed", "another seed gives other weights", "the same weights"))
     if not threads_kept:
         raise DivergenceFound(_fact("thread count", "put back after building", "changed by building"))
+
+
+def _copied(subject: Subject, homes: dict[str, str]) -> dict[str, str]:
+    """Component -> what it holds when its numbers are those of another parameter, constants apart."""
+    drawn: list[tuple[str, torch.Tensor]] = []
+    found = {}
+    for name, value in subject.to_reference(dict(subject.policy.named_parameters())).items():
+        if bool((value == value.flatten()[0]).all()):
+            continue
+        twin = next((other for other, earlier in drawn if same_bits(value.detach(), earlier)), None)
+        home = next((home for home, path in homes.items() if name.startswith(f"{path}.")), name)
+        if twin is not None and home not in found:
+            found[home] = f"{name} equals {twin}"
+        drawn.append((name, value.detach()))
+    return found
 
 
 def _fact(component: str, expected: str, actual: str) -> Divergence:

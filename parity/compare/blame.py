@@ -44,7 +44,7 @@ def blame_forward(
     calls = list(zip(_at(reference_calls, divergence), _at(candidate_calls, divergence), strict=False))
     if pair is None or not calls:
         return divergence
-    mine, theirs = next(((a, b) for a, b in calls if not _agree(a.outputs, b.outputs)), calls[0])
+    mine, theirs = next(((a, b) for a, b in calls if not _same_outputs(a, b.outputs)), calls[0])
     identical = _agree(mine.inputs, theirs.inputs)
     divergence = dataclasses.replace(
         divergence, candidate_component=pair.candidate_path, input_identical=bool(identical)
@@ -56,7 +56,7 @@ def blame_forward(
     except Exception as error:  # a foreign module may refuse the reference's input layout
         note = f"its counterpart could not be fed the reference's input ({type(error).__name__}: {error})"
         return dataclasses.replace(divergence, notes=(*divergence.notes, note))
-    if _agree(mine.outputs, replayed):
+    if _same_outputs(mine, replayed):
         bad = _first_bad_input(mine.inputs, theirs.inputs)
         note = "on the reference's own input this component agrees: it was fed a wrong input" + bad
         return dataclasses.replace(divergence, at="input", notes=(*divergence.notes, note))
@@ -103,8 +103,16 @@ def blame_backward(
 
 def _at(calls: Sequence[Call], divergence: Divergence) -> list[Call]:
     """The calls of the component where the run diverged, in order; a step may hold several."""
-    place = (divergence.component, divergence.phase, divergence.step)
-    return [call for call in calls if (call.component, call.place.phase, call.place.step) == place]
+    where = (divergence.component, divergence.phase, divergence.step, divergence.update, divergence.minibatch)
+    return [
+        call
+        for call in calls
+        if (call.component, call.place.phase, call.place.step, call.place.update, call.place.minibatch) == where
+    ]
+
+
+def _same_outputs(call: Call, outputs: tuple[Any, ...]) -> bool:
+    return _agree(call.compared(call.outputs), call.compared(outputs))
 
 
 def _agree(first: tuple[Any, ...], second: tuple[Any, ...]) -> bool:

@@ -253,10 +253,12 @@ class _Measure:
         if not entry.value.is_floating_point():
             return 0.0
         eps = torch.finfo(entry.value.dtype).eps
-        if self.rung(place) is not Rung.NOISE_FLOOR:
-            return eps * rms(torch.nan_to_num(entry.value, posinf=0.0, neginf=0.0))
-        own = self._distance(entry, place)
         scale = entry.scale() if callable(entry.scale) else entry.scale
+        if self.rung(place) is not Rung.NOISE_FLOOR:
+            size = rms(torch.nan_to_num(entry.value, posinf=0.0, neginf=0.0))
+            # a scalar moves in quanta of its inputs' rounding, which a handful of reruns may never show
+            return eps * (max(size, scale or 0.0) if self.rung(place) is Rung.ENSEMBLE else size)
+        own = self._distance(entry, place)
         return max(own, eps * (float(entry.value.abs().max()) if scale is None else scale))
 
     def allowed(self, place: Place) -> float:
@@ -272,14 +274,26 @@ class _Measure:
             return self.bounds.noise_limit(independent) * self.floor[place]
         if rung is Rung.ENSEMBLE:
             return self.bounds.ensemble_factor * self.floor[place]
-        cap = self.bounds.float64_cap * rms(torch.nan_to_num(entry.value, posinf=0.0, neginf=0.0))
-        return min(self.bounds.float64_factor * self.floor[place], cap)
+        return min(self.bounds.float64_factor * self.floor[place], self._cap(entry))
+
+    def _most(self, place: Place) -> float:
+        """What the bound of a leaf can never exceed."""
+        entry = self.reference.entries[place]
+        if entry.absolute is not None or entry.judged == "exact" or not entry.value.is_floating_point():
+            return self.allowed(place)
+        return self._cap(entry) if self.rung(place) is Rung.FLOAT64 else float("inf")
+
+    def _cap(self, entry: Entry) -> float:
+        return self.bounds.float64_cap * rms(torch.nan_to_num(entry.value, posinf=0.0, neginf=0.0))
 
     def settle(self) -> None:
         """Rerun the reference, ulp-moved, while some leaf is near or outside its bound and reruns are left."""
         noisy = all(self.rung(place) is Rung.NOISE_FLOOR for place in self.places)
+        # behind a leaf that no rerun can save, nothing decides any more
+        hopeless = (n for n, place in enumerate(self.places) if self.measured[place] > self._most(place))
+        deciding = self.places[: next(hopeless, None)]
         for number in range(self.bounds.noise_reruns if noisy else self.bounds.float64_reruns):
-            if all(self.measured[place] <= SETTLED * self.allowed(place) for place in self.places):
+            if all(self.measured[place] <= SETTLED * self.allowed(place) for place in deciding):
                 return
             self._rerun(number)
 

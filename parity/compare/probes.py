@@ -10,6 +10,7 @@ with ``copy=True``.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -32,6 +33,23 @@ class Call:
     inputs: tuple[Any, ...]
     outputs: tuple[Tensor, ...]
     gradients: dict[int, Tensor] = field(default_factory=dict)
+    mask: int | None = None
+
+    @property
+    def gave_nan(self) -> bool:
+        """Whether an output holds NaN."""
+        return any(bool(torch.isnan(part).any()) for part in self.outputs if isinstance(part, Tensor))
+
+    def compared(self, outputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """What of the outputs is compared: all, or what their mask marks, see ``Probes``."""
+        return tuple(self.marked(part, number, outputs) for number, part in enumerate(outputs))
+
+    def marked(self, part: Any, number: int, outputs: tuple[Any, ...]) -> Any:
+        """What of one output, or of the gradient at it, is compared."""
+        mask = outputs[self.mask] if self.mask is not None else None
+        if not isinstance(mask, Tensor) or not isinstance(part, Tensor) or part.shape[: mask.dim()] != mask.shape:
+            return part
+        return mask.sum(1) if number == self.mask else part[mask]
 
 
 class Probes:
@@ -42,16 +60,27 @@ class Probes:
         paths: component name -> module path below ``module``.
         trace: receives one entry per component output, in execution order.
         copy: copy tensors instead of keeping references; needed where ``stale`` came out true.
+        masks: component name -> which of its outputs is a mask over the slots ``[N, S]`` of the others. Only slots that
+            are marked are compared, row by row: what an unmarked slot holds, and how many there are, is free.
 
     Raises:
         Misuse: a path names no submodule.
     """
 
-    def __init__(self, module: nn.Module, paths: Mapping[str, str], trace: Trace, *, copy: bool = False) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        paths: Mapping[str, str],
+        trace: Trace,
+        *,
+        copy: bool = False,
+        masks: Mapping[str, int] | None = None,
+    ) -> None:
         self.calls: list[Call] = []
         self.active: list[str] = []  # entered and not left: after an exception, the last one raised it
         self._trace = trace
         self._copy_all = copy
+        self._masks = masks or {}
         self._versions: list[tuple[Tensor, int]] = []
         self._handles: list[RemovableHandle] = []
         self._modules: dict[str, nn.Module] = {}
@@ -90,7 +119,8 @@ class Probes:
             kept = tuple(self._keep(part) for part in inputs)
             returned = tuple(self._keep(part) for part in outputs)
             before = len(self._trace.entries)
-            for number, part in enumerate(returned):
+            call = Call(name, Place(self._trace.phase, name, "output"), kept, returned, mask=self._masks.get(name))
+            for number, part in enumerate(call.compared(returned)):
                 if isinstance(part, Tensor):
                     key = "output" if len(outputs) == 1 else f"output[{number}]"
                     self._trace.record(
@@ -101,9 +131,10 @@ class Probes:
                         scale=lambda: _largest(kept),
                         clone=False,
                     )
-            places = list(self._trace.entries)[before:]
-            place = places[0] if places else Place(self._trace.phase, name, "output", self._trace.step)
-            call = Call(name, place, kept, returned)
+            places = list(itertools.islice(self._trace.entries, before, before + 1))
+            trace = self._trace
+            here = Place(trace.phase, name, "output", trace.step, 0, trace.update, trace.minibatch)
+            call.place = places[0] if places else here
             self.calls.append(call)
             for number, part in enumerate(outputs):
                 if isinstance(part, Tensor) and part.requires_grad:
@@ -130,7 +161,8 @@ class Probes:
         for call in (call for call in reversed(self.calls) if call.component == component):
             for number in sorted(call.gradients, reverse=True):
                 key = "gradient of output" if len(call.outputs) == 1 else f"gradient of output[{number}]"
-                self._trace.record(key, call.gradients[number], component=call.component, from_probe=True)
+                gradient = call.marked(call.gradients[number], number, call.outputs)
+                self._trace.record(key, gradient, component=call.component, from_probe=True)
 
 
 def _keep_gradient(call: Call, number: int) -> Any:

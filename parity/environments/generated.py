@@ -1,8 +1,8 @@
 """Token rows drawn from a seed: dense in the cases that break observation encoders, and never the same row twice.
 
 What a uniform draw would almost never show is drawn on purpose: a real token in cell (0, 0) for the lowest feature id
-(padding written to cell 0 erases it), x skewed low and y skewed high (swapped axes move the mass), rows without any
-token, rows without padding, and padding in the middle of a row.
+(padding written to cell 0 erases it), tokens on the middle cell, where the agent itself is, x skewed low and y skewed
+high (swapped axes move the mass), rows without any token, rows without padding, and padding in the middle of a row.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def generate_tokens(environment: EnvironmentDescription, *, rows: int, seed: int
     random = np.random.default_rng(seed)
     count = _token_counts(random, rows, environment.num_tokens)
     tokens = _valid_tokens(random, environment, rows)
-    planted = _plant_corner(random, environment, tokens)
+    planted = _plant(random, environment, tokens)
     if noise:
         _add_noise(random, environment, tokens, count, planted)
     return torch.from_numpy(_lay_out(random, environment, tokens, count, noise))
@@ -106,16 +106,23 @@ def _values(random: np.random.Generator, shape: tuple[int, int]) -> _Bytes:
     return np.select([share < 0.6, share < 0.9], [small, wide], edge).astype(np.uint8)
 
 
-def _plant_corner(random: np.random.Generator, environment: EnvironmentDescription, tokens: _Tokens) -> _Flags:
-    """Make the first token of every other row, at random, a non-zero one of the lowest id in cell (0, 0).
+def _plant(random: np.random.Generator, environment: EnvironmentDescription, tokens: _Tokens) -> _Flags:
+    """Give the first tokens of many rows, at random, a non-zero value where it tells most.
+
+    The first lies in cell (0, 0), the second and third in the middle cell; the first two are of the lowest id.
 
     Returns:
         Which tokens these are, ``[rows, M]``; the noise leaves them alone.
     """
-    planted = np.zeros(tokens.value.shape, dtype=np.bool_)
-    planted[:, 0] = random.random(len(planted)) < 0.5
-    tokens.coordinate[planted] = 0
-    tokens.feature[planted] = min(feature.id for feature in environment.features.values())
+    rows, num_tokens = tokens.value.shape
+    planted = np.zeros((rows, num_tokens), dtype=np.bool_)
+    chosen = (random.random((rows, 3)) < (0.5, 0.35, 0.2))[:, :num_tokens]
+    planted[:, :3] = chosen
+    middle = (environment.obs_width // 2) << 4 | environment.obs_height // 2
+    places = np.array([0, middle, middle], dtype=np.uint8)[: chosen.shape[1]]
+    tokens.coordinate[:, :3] = np.where(chosen, places, tokens.coordinate[:, :3])
+    lowest = min(feature.id for feature in environment.features.values())
+    tokens.feature[:, :2][chosen[:, :2]] = lowest
     tokens.value[planted] = np.maximum(tokens.value[planted], 1)
     return planted
 

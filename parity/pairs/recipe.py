@@ -34,11 +34,15 @@ Builder = Callable[[Recipe], nn.Module]
 
 @dataclass(frozen=True)
 class ComponentLink:
-    """One component on both sides, by module path below what the builders return."""
+    """One component on both sides, by module path below what the builders return.
+
+    ``mask`` numbers the output that marks which slots of the others are real, where a component returns padded rows.
+    """
 
     name: str
     reference: str
     candidate: str
+    mask: int | None = None
 
 
 class Recording(Protocol):
@@ -103,6 +107,11 @@ class Pair:
     def paths(self, side: str) -> dict[str, str]:
         """Component name -> module path of one side."""
         return {link.name: getattr(link, side) for link in self.components}
+
+    @property
+    def masks(self) -> dict[str, int]:
+        """Component name -> its output that marks the real slots of the others, where it has one."""
+        return {link.name: link.mask for link in self.components if link.mask is not None}
 
 
 def dtype_name(dtype: torch.dtype) -> str:

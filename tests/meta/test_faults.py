@@ -33,15 +33,7 @@ LEAST = {
 
 #: Holes of the harness, and why: faults that are not caught or not pinned as declared, and controls that are taken for
 #: faults. One that is closed must go.
-HOLES = {
-    "example-centre_of_an_even_box_rounded_down": "drawn observations seldom hold a token in the middle of the box",
-    "example-centre_with_x_and_y_swapped": "drawn observations seldom hold a token in the middle of the box",
-    "example-one_weight_of_center_fc_one_ulp_off": "drawn observations seldom hold this feature in the middle",
-    "latent_attn_tiny-nothing_stripped": "both sides' tokens are compared slot by slot, however far each one strips",
-    "latent_attn_tiny-remapped_ids_written_into_the_observation": "the check hands one tensor to all its runs",
-    "latent_attn_tiny-rows_without_a_token_are_nan": "pinned on the sampler, which refuses NaN, not on its origin",
-    "latent_attn_tiny-seeding_ignores_the_role": "no check asks whether parameters differ from each other",
-}
+HOLES = {}
 
 
 def named(entries: list[Fault] | list[Control]) -> list[str]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from parity.agents.pytorch import stages
+from parity.agents.pytorch import pytorch_agent_mixin, stages
 from parity.agents.pytorch.graph import Component
 from parity.faults.plant import Patcher
 
@@ -53,8 +52,8 @@ def nudged(weight: Tensor) -> Tensor:
     return weight + step
 
 
-def with_sizes(patch: Patcher, agent: ModuleType, component: str, **changed: Callable[[int], int]) -> None:
-    """Build one component of the candidate in module ``agent`` in other sizes than the YAML's."""
+def with_sizes(patch: Patcher, component: str, **changed: Callable[[int], int]) -> None:
+    """Build one component of the candidate in other sizes than the YAML's."""
 
     def make(read: Callable[..., dict[str, Component]]) -> Callable[..., dict[str, Component]]:
         def misread(*args: Any, **kwargs: Any) -> dict[str, Component]:
@@ -65,7 +64,7 @@ def with_sizes(patch: Patcher, agent: ModuleType, component: str, **changed: Cal
 
         return misread
 
-    patch.wrap(agent, "read_graph", make)
+    patch.wrap(pytorch_agent_mixin, "read_graph", make)
 
 
 def with_gain(patch: Patcher, gain: float, component: str | None = None) -> None:

@@ -3,12 +3,19 @@ from __future__ import annotations
 import pytest
 
 from parity.agents.errors import ActionError
+from parity.agents.metta_agent import MettaAgent
 from parity.builtin.build import builder, default_recipe
+
+
+def agent(agent_type: str | None) -> MettaAgent:
+    built = builder(agent_type)(default_recipe("fast"))
+    assert isinstance(built, MettaAgent)
+    return built
 
 
 @pytest.mark.parametrize("agent_type", [None, "fast"])
 def test_rows_cross_over_to_a_new_policy_and_go_on_from_there(agent_type):
-    first, second = (builder(agent_type)(default_recipe("fast")) for _ in range(2))
+    first, second = (agent(agent_type) for _ in range(2))
     first.activate_actions(("b", "a"), (1, 0))
     rows = first.action_rows()
     rows["c_0"] = 99  # a copy
@@ -20,7 +27,7 @@ def test_rows_cross_over_to_a_new_policy_and_go_on_from_there(agent_type):
 @pytest.mark.parametrize("agent_type", [None, "fast"])
 @pytest.mark.parametrize("rows", [{"a_0": 1}, {"a_0": 0, "b_0": 0}, {f"a_{n}": n for n in range(101)}])
 def test_what_is_no_assignment_is_refused(agent_type, rows):
-    policy = builder(agent_type)(default_recipe("fast"))
+    policy = agent(agent_type)
     before = policy.action_rows()
     with pytest.raises(ActionError, match="rows"):
         policy.restore_action_rows(rows)

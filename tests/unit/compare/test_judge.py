@@ -74,7 +74,9 @@ def test_at_most_five_reruns_are_made():
         numbers.append(number)
         return trace(x=VALUE)
 
-    judge(trace(x=VALUE), trace(x=VALUE + 1.0), rerun=rerun)
+    judge(trace(x=VALUE), trace(x=VALUE + 1e-12), rerun=rerun)
+    assert numbers == [0, 1, 2, 3, 4]
+    judge(trace(x=VALUE), trace(x=VALUE + 1.0), rerun=rerun)  # over the cap, which no rerun can lift
     assert numbers == [0, 1, 2, 3, 4]
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from parity.agents.pytorch import example, stages
 from parity.agents.pytorch.example import Example
+from parity.agents.pytorch.lstm_wrapper import LSTMWrapper
 from parity.agents.pytorch.stages import Stage
 from parity.builtin.faults.changes import NudgedLinear, become, drop_activation, with_gain, with_sizes
 from parity.builtin.faults.example.catalogue import CATALOGUE
@@ -55,7 +56,7 @@ def one_weight_of_center_fc_one_ulp_off(patch: Patcher) -> None:
 @_built(component="_core_")
 def hidden_size_512_written_out(patch: Patcher) -> None:
     """The LSTM is 512 wide whatever the YAML says."""
-    with_sizes(patch, example, "_core_", hidden_size=lambda _: 512)
+    with_sizes(patch, "_core_", hidden_size=lambda _: 512)
 
 
 @_built(component="_core_")
@@ -65,13 +66,13 @@ def core_sized_for_256_and_256(patch: Patcher) -> None:
     def make(original: Callable[..., None]) -> Callable[..., None]:
         return lambda self, settings, _encoded, **drawn: original(self, settings, 512, **drawn)
 
-    patch.wrap(example.LSTMWrapper, "__init__", make)
+    patch.wrap(LSTMWrapper, "build_core", make)
 
 
 @_built(component="center_fc")
 def center_fc_width_written_out(patch: Patcher) -> None:
     """The centre's layer has 256 outputs whatever out_features says."""
-    with_sizes(patch, example, "center_fc", out_features=lambda _: 256)
+    with_sizes(patch, "center_fc", out_features=lambda _: 256)
 
 
 @_built(component="center_fc")

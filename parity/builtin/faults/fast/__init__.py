@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from parity.builtin.faults.fast import (
     actions,
+    checkpoints,
     clipping,
     configuration,
     controls,
@@ -15,6 +16,9 @@ from parity.builtin.faults.fast import (
     observations,
     resets,
     shared,
+    training_objective,
+    training_shared,
+    training_steps,
     weights,
 )
 from parity.builtin.faults.fast.catalogue import CATALOGUE
@@ -24,6 +28,7 @@ __all__ = ["CATALOGUE", "DECLARING"]
 #: The modules whose import declares something.
 DECLARING = (
     actions,
+    checkpoints,
     clipping,
     configuration,
     controls,
@@ -35,5 +40,8 @@ DECLARING = (
     observations,
     resets,
     shared,
+    training_objective,
+    training_shared,
+    training_steps,
     weights,
 )

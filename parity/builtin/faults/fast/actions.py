@@ -170,8 +170,7 @@ def log_prob_of_the_next_action(patcher: Patcher) -> None:
     _sampling(patcher, handle)
 
 
-# In the smallest example the one action of the rollout is the likeliest by chance; the sequence draws on.
-@CATALOGUE.fault(origin=SAMPLING, check="forward", component="actions", phase="sequence")
+@CATALOGUE.fault(origin=SAMPLING, check="forward", component="actions", phase="rollout")
 def argmax_instead_of_sampling(patcher: Patcher) -> None:
     """The likeliest action is taken every time."""
 

@@ -99,22 +99,22 @@ def dtype_not_passed(patcher: Patcher) -> None:
 @_caught_at_once(origin=SIZES_UPSTREAM, component="fc1")
 def fc1_width_hard_coded(patcher: Patcher) -> None:
     """fc1 has 128 outputs whatever out_features says."""
-    with_sizes(patcher, fast, "fc1", out_features=lambda _: 128)
+    with_sizes(patcher, "fc1", out_features=lambda _: 128)
 
 
 @_caught_at_once(origin=SIZES_UPSTREAM, component="_action_embeds_")
 def embedding_rows_hard_coded(patcher: Patcher) -> None:
     """The embedding table has 100 rows whatever num_embeddings says."""
-    with_sizes(patcher, fast, "_action_embeds_", num_embeddings=lambda _: 100)
+    with_sizes(patcher, "_action_embeds_", num_embeddings=lambda _: 100)
 
 
 @_caught_at_once(origin="upstream history: one fewer LSTM layer", component="_core_")
 def one_lstm_layer_fewer(patcher: Patcher) -> None:
     """The LSTM has one layer less than num_layers."""
-    with_sizes(patcher, fast, "_core_", num_layers=lambda layers: layers - 1)
+    with_sizes(patcher, "_core_", num_layers=lambda layers: layers - 1)
 
 
-@_caught_at_once(origin="upstream history: hard-coded 11x11", component="fc1")
+@_caught_at_once(origin="upstream history: hard-coded 11x11", component="recipe")
 def box_of_11_by_11_hard_coded(patcher: Patcher) -> None:
     """Layers are sized for 11 x 11 cells, which only the default environment has."""
     _in_environment(patcher, obs_width=11, obs_height=11)

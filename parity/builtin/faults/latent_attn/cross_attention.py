@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from parity.agents.pytorch import attention, latent_attn
+from parity.agents.pytorch import attention
 from parity.agents.pytorch.attention import CrossAttention, CrossLayer
 from parity.agents.pytorch.packing import Packing
 from parity.agents.pytorch.token_memory import AbsorbedHeads, TokenMemory
@@ -217,4 +217,4 @@ def keys_detached(patch: Patcher) -> None:
 @_in_tiny(origin="upstream history: sizes written into the agent")
 def number_of_heads_written_out(patch: Patcher) -> None:
     """There are 4 heads whatever num_heads says; no parameter shows it."""
-    with_sizes(patch, latent_attn, COMPONENT, num_heads=lambda _: 4)
+    with_sizes(patch, COMPONENT, num_heads=lambda _: 4)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from parity.agents.pytorch import latent_attn, tokens
+from parity.agents.pytorch import tokens
 from parity.agents.pytorch.tokens import FourierTokens
 from parity.builtin.faults.changes import with_sizes
 from parity.builtin.faults.latent_attn.catalogues import TINY
@@ -138,7 +138,7 @@ def waves_kept_in_float32(patch: Patcher) -> None:
 @TINY.fault(origin=SIZES, check="construction", component="obs_latent_query_attn", phase="build")
 def number_of_frequencies_written_out(patch: Patcher) -> None:
     """There are 4 frequencies whatever num_freqs says; the layers behind have another number of inputs."""
-    with_sizes(patch, latent_attn, COMPONENT, num_freqs=lambda _: 4)
+    with_sizes(patch, COMPONENT, num_freqs=lambda _: 4)
 
 
 # The feature's embedding

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from parity.agents.pytorch import attention, latent_attn
+from parity.agents.pytorch import attention
 from parity.agents.pytorch.attention import SelfAttention, SelfLayer
 from parity.agents.pytorch.weights import draw_truncated_normal
 from parity.builtin.faults.changes import NudgedLinear, become, with_sizes
@@ -188,7 +188,7 @@ def dropout_behind_self_attention(patch: Patcher) -> None:
 @SMALL.fault(origin="upstream history: one layer fewer", check="construction", component=COMPONENT, phase="build")
 def one_self_layer_fewer(patch: Patcher) -> None:
     """There is one layer less than num_layers."""
-    with_sizes(patch, latent_attn, COMPONENT, num_layers=lambda layers: layers - 1)
+    with_sizes(patch, COMPONENT, num_layers=lambda layers: layers - 1)
 
 
 @MED.fault(

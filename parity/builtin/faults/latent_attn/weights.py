@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from parity.agents.pytorch import attention, latent_attn, stages
+from parity.agents.pytorch import attention, stages
 from parity.agents.pytorch.latent_attn import LatentAttnTiny
 from parity.agents.pytorch.stages import Stage
 from parity.agents.pytorch.weights import weight_metrics
@@ -37,13 +37,13 @@ _pulled = partial(TINY.fault, origin=CLIPPING, check="clipping", component="l2_i
 @_built(origin=SIZES)
 def mlp_ratio_written_out(patch: Patcher) -> None:
     """MLPs are 4 times as wide as the queries whatever mlp_ratio says."""
-    with_sizes(patch, latent_attn, CROSS, mlp_ratio=lambda _: 4)
+    with_sizes(patch, CROSS, mlp_ratio=lambda _: 4)
 
 
 @_built(origin=SIZES)
 def query_width_written_out(patch: Patcher) -> None:
     """Queries are 32 wide whatever query_token_dim says."""
-    with_sizes(patch, latent_attn, CROSS, query_token_dim=lambda _: 32)
+    with_sizes(patch, CROSS, query_token_dim=lambda _: 32)
 
 
 # Initial weights
