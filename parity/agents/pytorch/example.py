@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from parity.agents.interface import EnvironmentDescription
+from parity.agents.pytorch.box_trunk import TRUNK, BoxTrunk
 from parity.agents.pytorch.graph import Component, Node
 from parity.agents.pytorch.heads import HEADS, ActorCriticHeads
-from parity.agents.pytorch.layers import Normalizer, TokensToBox
 from parity.agents.pytorch.lstm_wrapper import LSTMWrapper
 from parity.agents.pytorch.pytorch_agent_mixin import PyTorchAgentMixin
-from parity.agents.pytorch.stages import conv_output_size, conv_stage, linear_stage
+from parity.agents.pytorch.stages import linear_stage
 
 GRAPH: Mapping[str, Node] = {
-    "_obs_": Node("ObsTokenToBoxShaper"),
-    "obs_normalizer": Node("ObservationNormalizer", ("_obs_",)),
-    "cnn1": Node("Conv2d", ("obs_normalizer",)),
-    "cnn2": Node("Conv2d", ("cnn1",)),
-    "obs_flattener": Node("Flatten", ("cnn2",)),
-    "fc1": Node("Linear", ("obs_flattener",)),
+    **TRUNK,
     "center": Node("CenterCell", ("obs_normalizer",)),
     "center_fc": Node("Linear", ("center",)),
     "encoded_obs": Node("Concat", ("fc1", "center_fc")),
@@ -46,7 +41,7 @@ class Merge(nn.Module):
         return torch.cat((first, second), dim=1)
 
 
-class Example(ActorCriticHeads, PyTorchAgentMixin, LSTMWrapper):
+class Example(BoxTrunk, ActorCriticHeads, PyTorchAgentMixin, LSTMWrapper):
     """The hand-written twin of the graph in ``fixtures/agents/example.yaml``."""
 
     AGENT_TYPE = "example"
@@ -56,29 +51,13 @@ class Example(ActorCriticHeads, PyTorchAgentMixin, LSTMWrapper):
         self, env: EnvironmentDescription, parts: Mapping[str, Component], *, seed: int, dtype: torch.dtype
     ) -> int:
         """See ``PyTorchAgentMixin``."""
-        width, height = env.obs_width, env.obs_height
-        self.box = TokensToBox(env.num_layers, width, height, dtype=dtype)
-        self.normalizer = Normalizer(env.num_layers, dtype=dtype)
-        self.cnn1 = conv_stage(parts["cnn1"], env.num_layers, seed=seed, dtype=dtype)
-        width, height = conv_output_size(parts["cnn1"], width, height)
-        self.cnn2 = conv_stage(parts["cnn2"], parts["cnn1"].sizes["out_channels"], seed=seed, dtype=dtype)
-        width, height = conv_output_size(parts["cnn2"], width, height)
-        self.flattener = nn.Flatten()
-        self.fc1 = linear_stage(
-            parts["fc1"], parts["cnn2"].sizes["out_channels"] * width * height, seed=seed, dtype=dtype
-        )
+        seen = self.build_trunk(env, parts, seed=seed, dtype=dtype)
         self.center = CenterCell()
         self.center_fc = linear_stage(parts["center_fc"], env.num_layers, seed=seed, dtype=dtype)
         self.merge = Merge()
-        return parts["fc1"].sizes["out_features"] + parts["center_fc"].sizes["out_features"]
-
-    def set_feature_encoding(self, remap: Sequence[int], normalizations: Mapping[int, float]) -> None:
-        """Hand the remapping to the box and the normalisations to the normaliser."""
-        self.box.set_feature_remap(remap)
-        self.normalizer.set_normalizations(normalizations)
+        return seen + parts["center_fc"].sizes["out_features"]
 
     def encode_observations(self, tokens: Tensor) -> Tensor:
         """Tokens ``[N, M, 3]`` uint8 -> ``[N, F]``."""
-        box = self.normalizer(self.box(tokens))
-        surroundings = self.fc1(self.flattener(self.cnn2(self.cnn1(box))))
-        return self.merge(surroundings, self.center_fc(self.center(box)))
+        box = self.read_box(tokens)
+        return self.merge(self.look_around(box), self.center_fc(self.center(box)))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from parity.agents.interface import EnvironmentDescription, Feature
 from parity.agents.metta_agent import MettaAgent
-from parity.agents.pytorch import fast, stages
+from parity.agents.pytorch import box_trunk, stages
 from parity.agents.pytorch.fast import Fast
 from parity.agents.pytorch.graph import Component
 from parity.agents.pytorch.stages import Stage
@@ -177,7 +177,7 @@ def building_draws_from_the_global_generator(patcher: Patcher) -> None:
     def linear_stage(settings: Component, in_features: int, *, seed: int, dtype: torch.dtype) -> Stage:
         return Stage(nn.Linear(in_features, settings.sizes["out_features"], dtype=dtype), settings, seed=seed)
 
-    patcher.attribute(fast, "linear_stage", linear_stage)
+    patcher.attribute(box_trunk, "linear_stage", linear_stage)
 
 
 @_caught_at_once(origin=SEEDS_OF_OTHERS, component="global random state")
