@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -60,12 +61,15 @@ class Session:
 def plan(
     pairs: Iterable[Pair], *, checks: str = "*", devices: Iterable[str] = ("cpu",), check_set: dict[str, Check] = CHECKS
 ) -> list[Cell]:
-    """Every cell of the given pairs, checks (a glob) and devices, in the order of the catalogue."""
+    """Every cell of the given pairs, checks (a glob) and devices, in the order of the catalogue.
+
+    A check that a pair leaves to the nightly profile is planned by its full name.
+    """
     return [
         Cell(pair.name, check.name, device, dtype)
         for pair in pairs
         for check in check_set.values()
-        if fnmatchcase(check.name, checks)
+        if fnmatchcase(check.name, checks) and (check.planned(pair) or checks == check.name)
         for device in devices
         for dtype in check.dtypes
     ]
@@ -119,14 +123,16 @@ def replay(session: Session, cell: Cell, example: Example, *, check: Check | Non
     from hypothesis import strategies as st
 
     check = check or CHECKS[cell.check]
-    fixed = Check(check.name, check.summary, lambda _p, _r: st.just(example), check.judge, check.dtypes, check.needs)
+    fixed = dataclasses.replace(check, examples=lambda _p, _r: st.just(example))
     return run_cell(session, cell, max_examples=1, shrink=False, check=fixed)
 
 
 def _not_applicable(pair: Pair, check: Check, cell: Cell) -> Result | None:
     missing = sorted(check.needs - pair.capabilities)
-    if missing:
+    if missing or cell.device not in check.devices:
         reason = f"pair {pair.name!r} declares no capability {', '.join(missing)}"
+        if not missing:
+            reason = f"check {check.name!r} judges {' and '.join(check.devices)} only; {cell.device} was selected"
         return Result(**cell.__dict__, verdict=Verdict.NOT_APPLICABLE, rung=None, margin=0.0, examples=0, seconds=0.0,
                       reason=reason)  # fmt: skip
     if cell.device == "cuda" and not torch.cuda.is_available():

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from parity.checks import (
     actions,
+    checkpoint,
     clipping,
+    compiled,
     construction,
+    devices,
+    distributed,
+    experience,
     features,
     fields,
     forward,
@@ -13,6 +18,8 @@ from parity.checks import (
     initialization,
     memory,
     metamorphic,
+    optimizer,
+    throughput,
     training,
     weight_metrics,
 )
@@ -28,10 +35,17 @@ CHECKS: dict[str, Check] = {
         actions,
         memory,
         gradients,
+        optimizer,
         clipping,
         weight_metrics,
         features,
         metamorphic,
+        experience,
         training,
+        checkpoint,
+        compiled,
+        distributed,
+        devices,
+        throughput,
     )
 }

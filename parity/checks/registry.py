@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
+from hypothesis import settings
 from hypothesis.strategies import SearchStrategy
 
 from parity.checks.case import Case
 from parity.pairs.recipe import Pair, Recording
+from parity.profiles import profile_in_force
+
+#: From so many examples on a profile has the time for what is left out by day.
+NIGHTLY_EXAMPLES = 100
 
 Example = dict[str, Any]
 """A drawn example: JSON-able, so that a failure can be stored and replayed."""
@@ -27,6 +33,8 @@ class Check:
         dtypes: the dtypes it runs in; float64 finds logic, float32 is judged by the noise floor.
         needs: capabilities without which it is not applicable.
         share: examples per example of the profile; below 1 where one example is exhaustive or slow.
+        devices: where it judges anything; not applicable on the others.
+        nightly_pairs: names (globs) of pairs for which only the nightly profile plans it.
     """
 
     name: str
@@ -36,3 +44,15 @@ class Check:
     dtypes: tuple[str, ...] = ("float64",)
     needs: frozenset[str] = frozenset()
     share: float = 1.0
+    devices: tuple[str, ...] = ("cpu", "cuda")
+    nightly_pairs: tuple[str, ...] = ()
+
+    def planned(self, pair: Pair) -> bool:
+        """Whether there are cells of this check for a pair under the profile in force."""
+        return not any(fnmatchcase(pair.name, name) for name in self.nightly_pairs) or nightly()
+
+
+def nightly() -> bool:
+    """Whether the hypothesis profile that cells are judged under draws as many examples as the nightly one."""
+    with profile_in_force():
+        return settings.default is not None and settings.default.max_examples >= NIGHTLY_EXAMPLES

@@ -35,6 +35,31 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--report", metavar="DIR", type=Path, help="write parity.json, parity.md and cases/ there")
     run.set_defaults(command=_later("run", "run"))
 
+    train = commands.add_parser("train", help="train a pair's sides")
+    train.add_argument("agent", metavar="AGENT", help="name of a registered pair")
+    train.add_argument("--environment", metavar="NAME", required=True, help="token_grid, metta_grid, recorded:NAME")
+    train.add_argument("--side", choices=("reference", "candidate", "both"), default="both")
+    train.add_argument("--updates", metavar="N", type=_count(1), help="updates of the whole run")
+    train.add_argument("--agents", metavar="B", type=_count(1), help="agents acting side by side")
+    train.add_argument("--seed", metavar="N", type=_count(0), default=0, help="of everything random (default: 0)")
+    train.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    train.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="a setting, such as ppo.gamma")
+    train.add_argument("--folder", metavar="DIR", type=Path, help="for the run (default: below reports/train)")
+    train.add_argument("--resume", action="store_true", help="go on from the latest checkpoint in the folder")
+    train.add_argument("--trace", action="store_true", help="write shapes and recurrent states of every policy call")
+    train.add_argument("--json", metavar="FILE", type=Path, help="write a summary there")
+    train.set_defaults(command=_later("train", "train"))
+
+    collapse = commands.add_parser("collapse", help="train over many seeds: does the candidate learn as well?")
+    collapse.add_argument("pair", metavar="PAIR", nargs="?", default="fast", help="default: fast")
+    collapse.add_argument("--seeds", metavar="N", type=_count(2), default=5, help="runs of each arm (default: 5)")
+    collapse.add_argument(
+        "--steps", metavar="N", type=_count(1), default=50_000, help="agent steps of a run (default: 50,000)"
+    )
+    collapse.add_argument("--fault", metavar="GLOB", action="append", help="train these faults instead of the usual")
+    collapse.add_argument("--folder", metavar="DIR", type=Path, help="finished runs are kept there, and not repeated")
+    collapse.set_defaults(command=_later("collapse", "collapse"))
+
     report = commands.add_parser("report", help="show a stored report again")
     report.add_argument("file", metavar="FILE", type=Path)
     report.add_argument("--markdown", action="store_true", help="as Markdown")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from parity.agents.interface import EnvironmentDescription
+
+#: Name of the file of metrics, a JSON object per update; of two lines for one update the later counts.
+METRICS = "metrics.jsonl"
 
 Settings = Mapping[str, Any]
 """What decides a training beside policy and environment, with the keys of the trainer's configuration; JSON-able."""
@@ -26,7 +30,12 @@ class Watcher(Protocol):
         ...
 
     def on_minibatch(self, update: int, minibatch: int, data: Any, losses: Any) -> None:
-        """A minibatch (``data.indices``) was evaluated; ``losses.detached()`` maps names to scalars."""
+        """A minibatch (``data.indices``) was evaluated; ``losses.detached()`` maps names to scalars.
+
+        ``losses.total`` is the scalar that is differentiated next. ``data`` has the policy's entries as ``inputs``,
+        and ``actions``, ``act_log_prob``, ``values``, ``rewards``, ``dones``, ``truncateds``, ``advantages`` ``[n, T]``
+        and ``weights`` ``[n, 1]``.
+        """
         ...
 
     def on_backward(self, update: int, minibatch: int, policy: nn.Module) -> None:
@@ -46,8 +55,19 @@ class Watcher(Protocol):
         ...
 
 
+class World(Protocol):
+    """An environment to train in."""
+
+    description: EnvironmentDescription
+
+
 class Trainer(Protocol):
-    """A training that is under way."""
+    """A training that is under way.
+
+    ``environment.step`` and ``optimizer.step`` are looked up at every call, as the policy's methods are.
+    ``experience`` has ``buffer`` (key -> tensor), ``generator`` (that minibatches are drawn with), ``ready``,
+    ``reset()`` and ``store(td, agents)``.
+    """
 
     updates: int
     environment: Any
@@ -84,4 +104,78 @@ class Training(Protocol):
 
     def optimizer(self, policy: nn.Module, settings: Settings) -> Any:
         """The optimizer alone: ``zero_grad``, ``step``, ``state_dict``, ``load_state_dict``."""
+        ...
+
+    def save(self, trainer: Any, folder: Path) -> Path:
+        """Write a checkpoint of a trainer between two updates; return its file."""
+        ...
+
+    def resume(self, trainer: Any, path: Path) -> None:
+        """Bring a trainer that did nothing yet to where a checkpoint was taken.
+
+        What is no such checkpoint is refused by an error that names the file; nothing is changed then.
+        """
+        ...
+
+    def load(self, policy: nn.Module, path: Path, environment: EnvironmentDescription | None = None) -> None:
+        """Load a checkpoint's policy, and initialise it to an environment if given; refuses as ``resume`` does.
+
+        Each action keeps its embedding row, each feature its id.
+        """
+        ...
+
+    def defaults(self) -> dict[str, Any]:
+        """Every setting there is, sections as mappings, with values that policies learn with in ``token_grid``."""
+        ...
+
+    def world(self, name: str, *, agents: int) -> World:
+        """A new environment for so many agents; an unknown name is refused by an error that gives the nearest."""
+        ...
+
+    def normalised_return(self, world: Any, reward: float) -> float | None:
+        """Where a mean reward per step stands between chance (0) and a scripted optimum (1); None if nobody knows."""
+        ...
+
+    def run(
+        self,
+        policy: nn.Module,
+        world: Any,
+        settings: Settings,
+        tell: Callable[[Mapping[str, Any]], None],
+        *,
+        folder: Path | None = None,
+        trace: bool = False,
+    ) -> None:
+        """Train a policy in a new world to ``total_updates``.
+
+        Args:
+            policy: fresh, initialised to the world's description.
+            world: from ``world``.
+            settings: as from ``defaults``.
+            tell: is given the metrics of each update.
+            folder: gets them as JSON lines (``METRICS``), and checkpoints; a run found there is gone on with.
+            trace: whether the folder also gets a line per policy call (``trace.jsonl``).
+        """
+        ...
+
+    def start_ranks(
+        self,
+        policy: nn.Module,
+        environment: EnvironmentDescription,
+        settings: Settings,
+        *,
+        ranks: int,
+        rank: int | None,
+        replay: Any,
+    ) -> Trainer:
+        """A trainer of one rank's share of a training, or of all of it in one process.
+
+        Args:
+            policy: see ``start``.
+            environment: see ``start``; every rank has worlds of its own.
+            settings: of all ranks together; ``num_agents``, ``batch_size`` and ``minibatch_size`` divide by ``ranks``.
+            ranks: how many there are.
+            rank: which; torch's process group is initialised. None trains the agents of all, rank by rank in one batch.
+            replay: the random choices of all, or of this rank.
+        """
         ...

@@ -43,7 +43,12 @@ def parity_tests(
         raise pytest.Collector.CollectError(str(error)) from error
     if not chosen:  # pytest would skip an empty parametrisation, which looks green
         raise pytest.Collector.CollectError(f"no pair to judge: none was given, and no package offers any in {GROUP!r}")
-    return {f"test_{check.name}": _test(check, chosen, registered=pairs is None) for check in checks.values()}
+    planned = {check.name: [pair for pair in chosen if check.planned(pair)] for check in checks.values()}
+    return {
+        f"test_{check.name}": _test(check, planned[check.name], registered=pairs is None)
+        for check in checks.values()
+        if planned[check.name]
+    }
 
 
 def _test(check: Check, pairs: list[Pair], *, registered: bool) -> Callable[..., None]:
