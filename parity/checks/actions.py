@@ -175,4 +175,5 @@ CHECK = Check(
     summary="bijection over ragged action spaces, embedding rows by name, equal samples, refusals",
     examples=_examples,
     judge=_judge,
+    share=0.5,
 )

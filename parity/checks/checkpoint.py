@@ -13,7 +13,6 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from hypothesis import settings as profile
 from hypothesis import strategies as st
 from tensordict import TensorDict
 from torch import Tensor
@@ -21,9 +20,8 @@ from torch import Tensor
 from parity.agents.interface import ENV_OBS, FULL_LOG_PROBS, VALUES, EnvironmentDescription, Feature
 from parity.checks.case import Case
 from parity.checks.draw import SEEDS, SIZES, WEIGHTS, sized
-from parity.checks.registry import Check, Example
+from parity.checks.registry import Check, Example, nightly
 from parity.checks.resuming import Resuming, record_state
-from parity.checks.training import LONG_PROFILE
 from parity.compare.bounds import same_bits
 from parity.compare.trace import Trace
 from parity.pairs.builds import Sides, Subject
@@ -48,7 +46,7 @@ FORMS = ("a state dict of tensors", "torch.load with weights_only", "safetensors
 
 
 def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy[Example]:
-    long = (profile.default.max_examples if profile.default else 0) >= LONG_PROFILE
+    long = nightly()
     return st.fixed_dictionaries(
         {
             "weights": WEIGHTS,

@@ -45,6 +45,7 @@ def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy
             "resets": st.lists(flags, min_size=6, max_size=6),
             "backend": st.sampled_from(["aot_eager", "inductor"] if nightly() else ["aot_eager"]),
             "sides": st.just("both" if nightly() else "candidate"),
+            "acting": st.just(nightly()),
         }
     )
 
@@ -68,11 +69,14 @@ def _judge(case: Case, example: Example) -> None:
             subject.policy.zero_grad()
             _loss(out).backward()
             record_gradients(subject, trace, components)
-        trace.phase = "sequence"
-        with torch.no_grad():
-            for number in (0, 1):
-                trace.minibatch = number
-                record_inference(policy(scene.sequence(subject)[rows.roll(number)]), trace)
+        if example[
+            "acting"
+        ]:  # the same encoder and heads: by day the training mode, which has gradients, stands for it
+            trace.phase = "sequence"
+            with torch.no_grad():
+                for number in (0, 1):
+                    trace.minibatch = number
+                    record_inference(policy(scene.sequence(subject)[rows.roll(number)]), trace)
 
     def eager(subject: Subject, trace: Trace) -> None:
         run(subject, trace, subject.policy)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from hypothesis import settings as profile
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -13,10 +12,9 @@ from parity.agents.interface import ACT_LOG_PROB, ENV_OBS
 from parity.checks.case import Case, Program
 from parity.checks.draw import SEEDS, SIZES, WEIGHTS, sized
 from parity.checks.recomputed import Leaf, Plan, recomputed
-from parity.checks.registry import Check, Example
+from parity.checks.registry import Check, Example, nightly
 from parity.checks.seen import SeenUpdate
 from parity.checks.storing import HANDLING, handling, ring
-from parity.checks.training import LONG_PROFILE
 from parity.checks.watched import watch
 from parity.compare.trace import Trace
 from parity.pairs.builds import Subject
@@ -34,7 +32,7 @@ _LAYOUTS = [
 
 
 def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy[Example]:
-    long = (profile.default.max_examples if profile.default else 0) >= LONG_PROFILE
+    long = nightly()
     return st.fixed_dictionaries(
         {
             "weights": WEIGHTS,
@@ -215,5 +213,5 @@ CHECK = Check(
     examples=_examples,
     judge=_judge,
     needs=frozenset({"training"}),
-    share=0.3,
+    share=0.2,
 )

@@ -163,4 +163,5 @@ CHECK = Check(
     examples=_examples,
     judge=_judge,
     needs=frozenset({"features"}),
+    share=0.6,
 )

@@ -81,5 +81,5 @@ CHECK = Check(
     examples=lambda pair, recordings: scenes(recordings),
     judge=_judge,
     dtypes=("float64", "float32"),
-    share=0.75,
+    share=0.6,
 )

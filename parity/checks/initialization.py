@@ -118,5 +118,5 @@ CHECK = Check(
     examples=_examples,
     judge=_judge,
     dtypes=("float64", "float32"),
-    share=0.5,
+    share=0.3,
 )

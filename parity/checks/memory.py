@@ -228,4 +228,5 @@ CHECK = Check(
     judge=_judge,
     dtypes=("float64", "float32"),
     needs=frozenset({"memory"}),
+    share=0.5,
 )

@@ -121,5 +121,5 @@ CHECK = Check(
     summary="token order, padding length, batch permutation, batch split, time chunking",
     examples=_examples,
     judge=_judge,
-    share=0.5,
+    share=0.4,
 )

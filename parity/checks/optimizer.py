@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from hypothesis import settings as profile
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from parity.checks.case import Case
 from parity.checks.draw import SEEDS, SIZES, WEIGHTS, sized
 from parity.checks.oracles.optimizers import Moments, Numbers, adam, muon
-from parity.checks.registry import Check, Example
-from parity.checks.training import LONG_PROFILE
+from parity.checks.registry import Check, Example, nightly
 from parity.checks.updates import SMALLEST, Update, home
 from parity.compare.bounds import move_one_ulp
 from parity.compare.trace import Trace
@@ -36,7 +34,7 @@ FUSED = "the parameter map fuses it, and Muon orthogonalises each of the candida
 
 
 def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy[Example]:
-    long = (profile.default.max_examples if profile.default else 0) >= LONG_PROFILE
+    long = nightly()
     optimizer = {
         "type": st.sampled_from(["adam", "muon"]),
         "learning_rate": st.sampled_from([0.01, 0.002]),

@@ -33,7 +33,7 @@ ROWS, BATCH, STEPS = 64, 4, 8
 #: The candidate may take this much longer. Single times scatter by a tenth on a busy machine, medians of neighbours by
 #: a hundredth; only what is over in every round counts.
 SLOWER = 1 / 0.95
-ROUNDS, TURNS, WARM_UP = 3, 7, 2
+ROUNDS, TURNS, WARM_UP = 3, 5, 1
 #: It may hold this much more. Peaks repeat to the byte; a policy keeps some bytes of its own for its shapes.
 LARGER = 1.02
 #: Further calls, each of which may leave something behind.

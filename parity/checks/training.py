@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from hypothesis import settings as profile
 from hypothesis import strategies as st
 from tensordict import TensorDictBase
 from torch import Tensor, nn
@@ -15,19 +14,17 @@ from torch import Tensor, nn
 from parity.agents.interface import ACT_LOG_PROB, ACTIONS, FULL_LOG_PROBS, VALUES
 from parity.checks.case import Case, Program
 from parity.checks.draw import SEEDS, SIZES, WEIGHTS, sized
-from parity.checks.registry import Check, Example
+from parity.checks.registry import Check, Example, nightly
 from parity.compare.bounds import BOUNDS, rms
 from parity.compare.trace import Trace
 from parity.pairs.builds import Subject
 from parity.pairs.recipe import Pair, Recording
 
-#: From so many examples on a profile has time for whole trainings of the pair at its own sizes.
-LONG_PROFILE = 100
 LONG_UPDATES = 20
 
 
 def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy[Example]:
-    long = (profile.default.max_examples if profile.default else 0) >= LONG_PROFILE
+    long = nightly()
     return st.fixed_dictionaries(
         {
             "weights": WEIGHTS,
@@ -206,5 +203,5 @@ CHECK = Check(
     judge=_judge,
     dtypes=("float64", "float32"),
     needs=frozenset({"training"}),
-    share=0.2,
+    share=0.15,
 )

@@ -25,7 +25,7 @@ from parity.pairs.recipe import Pair, Recipe
 from parity.pairs.stress import stress_weights
 
 CALIBRATION_ROWS = 24
-KEPT = 12
+KEPT_BYTES = 500_000_000
 
 
 @dataclass
@@ -96,6 +96,7 @@ class Builds:
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
         self._kept: OrderedDict[Hashable, Any] = OrderedDict()
+        self._bytes: dict[Hashable, int] = {}
 
     def sides(self, recipe: Recipe, weights: int | None = 0) -> Sides:
         """Both sides on stress weights of seed ``weights``, or on fresh weights when None.
@@ -179,11 +180,23 @@ class Builds:
 
     def _keep(self, key: Hashable, make: Any) -> Any:
         if key not in self._kept:
-            self._kept[key] = make()
-            while len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
+            self._kept[key] = made = make()
+            self._bytes[key] = _bytes(made)
+            while sum(self._bytes.values()) > KEPT_BYTES and len(self._kept) > 1:
+                oldest, _ = self._kept.popitem(last=False)
+                del self._bytes[oldest]
         self._kept.move_to_end(key)
         return self._kept[key]
+
+
+def _bytes(kept: Sides | dict[str, Tensor]) -> int:
+    """What the tensors of a build, or of stress weights, take."""
+    if isinstance(kept, Sides):
+        modules = (kept.reference.policy, kept.candidate.policy)
+        values = [value for module in modules for value in (*module.parameters(), *module.buffers())]
+    else:
+        values = list(kept.values())
+    return sum(value.nbytes for value in values)
 
 
 def _base(recipe: Recipe) -> Recipe:

@@ -102,6 +102,7 @@ def test_a_candidate_that_learns_alike_passes(trainings, capsys):
         None,
         True,
     ]
+    assert [found[name]["first_change"] for name in ("bad", "late", "harmless")] == [1, 1, None]
     assert found["crashing"]["crash"] == "ZeroDivisionError in update 1: it broke\nin two"
     out = capsys.readouterr().out
     assert "crashes: ZeroDivisionError in update 1: it broke" in out

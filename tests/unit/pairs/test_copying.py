@@ -18,8 +18,8 @@ class Tied(nn.Module):
         self.first = nn.Linear(4, 4)
         self.second = nn.Linear(4, 4)
         self.second.weight = self.first.weight
-        self.register_buffer("whole", torch.arange(6.0))
-        self.register_buffer("part", self.whole[2:4])
+        self.whole = nn.Buffer(torch.arange(6.0))
+        self.part = nn.Buffer(self.whole[2:4])
         self.states = {3: (torch.ones(2), torch.zeros(2))}
         self.count = [0]
         self.twice = lambda x: 2 * x
