@@ -69,9 +69,7 @@ def _judge(case: Case, example: Example) -> None:
             subject.policy.zero_grad()
             _loss(out).backward()
             record_gradients(subject, trace, components)
-        if example[
-            "acting"
-        ]:  # the same encoder and heads: by day the training mode, which has gradients, stands for it
+        if example["acting"]:  # the same encoder and heads: by day the training mode stands for it
             trace.phase = "sequence"
             with torch.no_grad():
                 for number in (0, 1):

@@ -21,7 +21,7 @@ from torch import distributed
 from parity.compare.verdict import Inconclusive
 
 #: How long processes may take together. They take a second or two; one that waits for another's death takes for ever.
-SECONDS = 60.0
+SECONDS = 120.0
 
 Work = Callable[[int, Path], None]
 """What each process does, given its rank and the folder it shares with the others; torch's process group stands."""

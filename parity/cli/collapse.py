@@ -141,16 +141,16 @@ def judged(
         entry |= {"returns": sample, "mean": fmean(sample), "spread": stdev(sample), "curves": curves[arm.name]}
         if arm is not reference:
             test = equivalence(sample, base, bound=BOUND)
-            entry |= dataclasses.asdict(test) | {"equivalent": test.equivalent}
+            entry |= dataclasses.asdict(test) | {"outcome": test.outcome}
         if arm.fault is not None:
             entry["first_change"] = first_change(runs[arm.name], runs[candidate.name])
-    equivalent = {entry["name"]: entry["equivalent"] for entry in found if "equivalent" in entry}
-    separate = [arm.name for arm in arms[3:] if not equivalent.get(arm.name, True)]
-    if not equivalent[control.name]:
+    outcomes = {entry["name"]: entry.get("outcome") for entry in found}
+    separate = [arm.name for arm in arms[3:] if outcomes[arm.name] == "different"]
+    if outcomes[control.name] != "equivalent":
         verdict, reason = "proves nothing", "the reference is not equivalent to itself; give more seeds or steps"
     elif not separate:
         verdict, reason = "proves nothing", "no fault separates from the reference; give more seeds, steps or faults"
-    elif not equivalent[candidate.name]:
+    elif outcomes[candidate.name] != "equivalent":
         verdict, reason = "collapsed", f"the candidate's return is not shown to lie within {BOUND} of the reference's"
     else:
         verdict, reason = "passed", f"the candidate learns like the reference; separate: {', '.join(separate)}"

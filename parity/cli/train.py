@@ -275,13 +275,12 @@ def _sentence(report: Mapping[str, Any]) -> str:
 
 
 def _comparison(distances: list[dict[str, Any]], dtype: str) -> str:
+    if dtype != "float64":
+        return f"in {dtype} rounding soon flips a sampled action, and the runs fork; --dtype float64 compares the sides"
     worst = max(distances, key=lambda entry: entry["distance"])
     shown = [f"{entry['distance']:.0e}" if entry["distance"] else "0" for entry in distances]
     rows = ["  " + " ".join(text.rjust(5) for text in shown[start : start + 10]) for start in range(0, len(shown), 10)]
     place = f" ({worst['metric']}, update {worst['update']})" if worst["metric"] else ""
-    lines = [f"the sides' metrics are at most {worst['distance']:.1e} of their value apart{place}; per update", *rows]
-    if dtype != "float64":
-        lines.append(
-            "in float32 rounding soon flips a sampled action, and the runs fork; --dtype float64 compares them"
-        )
-    return "\n".join(lines)
+    return "\n".join(
+        [f"metrics of the sides differ by at most {worst['distance']:.1e} of their value{place}; per update", *rows]
+    )

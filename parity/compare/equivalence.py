@@ -36,6 +36,13 @@ class Equivalence:
         """Both tests refuse: the interval lies within the bound."""
         return self.p < ALPHA
 
+    @property
+    def outcome(self) -> str:
+        """``equivalent``, ``different`` (not equivalent, and no difference of 0 in the interval) or ``undecided``."""
+        if self.equivalent:
+            return "equivalent"
+        return "different" if self.low > 0.0 or self.high < 0.0 else "undecided"
+
 
 def equivalence(sample: Sequence[float], base: Sequence[float], *, bound: float) -> Equivalence:
     """Test whether the means of two independent samples differ by less than ``bound``.

@@ -58,7 +58,10 @@ class Watcher(Protocol):
 class World(Protocol):
     """An environment to train in."""
 
-    description: EnvironmentDescription
+    @property
+    def description(self) -> EnvironmentDescription:
+        """What a policy may know of it."""
+        ...
 
 
 class Trainer(Protocol):

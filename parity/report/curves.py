@@ -66,8 +66,9 @@ def to_markdown(content: Mapping[str, Any]) -> str:
         f"agent steps, over {content['seeds']} seeds. A run's return is that of its last quarter, normalised: 0 is a "
         f"random policy, 1 the scripted optimum. An arm is equivalent when two one-sided Welch t-tests at "
         f"{content['alpha']:g} place its mean within {content['bound']:g} of the reference's, fixed beforehand. "
-        "The reference must be equivalent to itself over other seeds, and one fault at least must not be; otherwise "
-        "the watch proves nothing.",
+        "It is different when it is not equivalent and its interval leaves out 0, and otherwise undecided. The "
+        "reference must be equivalent to itself over other seeds, and one fault at least different; otherwise the "
+        "watch proves nothing.",
         "",
         "![Learning curves](collapse.svg)",
         "",
@@ -108,12 +109,11 @@ def to_svg(content: Mapping[str, Any]) -> str:
 
 
 def _outcome(arm: Mapping[str, Any]) -> str:
-    outcome = "equivalent" if arm["equivalent"] else "separates" if arm["kind"] == "fault" else "not equivalent"
     if arm["kind"] != "fault":
-        return outcome
+        return arm["outcome"]
     if arm["first_change"] is None:
-        return f"{outcome}: no number differs from the clean candidate's"
-    return f"{outcome}: numbers differ from update {arm['first_change']} on"
+        return f"{arm['outcome']}: no number differs from the clean candidate's"
+    return f"{arm['outcome']}: numbers differ from update {arm['first_change']} on"
 
 
 def _short(text: str) -> str:
@@ -125,7 +125,7 @@ def _panel(
     arm: Mapping[str, Any], base: list[float], left: int, top: int, limits: tuple[float, float], steps: int
 ) -> list[str]:
     curves = arm["curves"]
-    kind = "good" if arm.get("equivalent", True) else "bad"
+    kind = "good" if arm.get("outcome", "equivalent") == "equivalent" else "bad"
     low, high = limits
 
     def spot(index: int, value: float) -> str:

@@ -11,7 +11,6 @@ import yaml
 
 import parity.agents
 from parity.agents.metta_agent import AGENT_TYPES
-from parity.checks.catalogue import CHECKS
 from parity.compare.verdict import Verdict
 from parity.conditions import judging
 from parity.pairs.recipe import Pair
@@ -51,7 +50,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def judge(pair: Pair, check: str) -> list[Result]:
     session = Session(pair)
     with judging():
-        return [run_cell(session, cell, max_examples=3, shrink=False) for cell in plan([pair], checks=check)]
+        return [run_cell(session, cell, max_examples=2, shrink=False) for cell in plan([pair], checks=check)]
 
 
 def test_an_agent_takes_fewer_than_forty_lines():
@@ -69,7 +68,6 @@ def test_the_pair_of_the_guide_is_proven_by_every_check_and_a_bug_in_it_is_named
     assert found == {}
     judged = {result.check for result in results if result.verdict is not Verdict.NOT_APPLICABLE}
     assert judged >= {"construction", "forward", "memory", "gradients", "training"}
-    assert {result.check for result in results} == set(CHECKS) - {"distributed", "device"} | judged
 
     monkeypatch.setattr(
         glance.Glance, "encode_observations", lambda self, tokens: self.look(self.flat(self.box(tokens)))

@@ -22,6 +22,9 @@ CONTROLS = [control for catalogue in CATALOGUES.values() for control in catalogu
 #: A rewrite that is wrongly blamed shows on the first few examples of the check that does so.
 CONTROL_EXAMPLES = 2
 
+#: Checks that take seconds whatever they judge; by night the controls go through them too.
+SLOW = ("compile", "distributed", "throughput")
+
 #: Pair -> at least so many faults and controls.
 LEAST = {
     "fast": (160, 16),
@@ -72,9 +75,19 @@ def test_fault_is_caught_where_declared(entry: Fault, request: pytest.FixtureReq
 @pytest.mark.parametrize("entry", CONTROLS, ids=named(CONTROLS))
 def test_control_stays_green(entry: Control, request: pytest.FixtureRequest) -> None:
     expect_hole(entry, request)
-    results = run_control(clean(entry), entry, max_examples=CONTROL_EXAMPLES)
+    stays_green(entry, [name for name in CHECKS if name not in SLOW])
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("entry", CONTROLS, ids=named(CONTROLS))
+def test_control_stays_green_in_slow_checks(entry: Control) -> None:
+    stays_green(entry, list(SLOW))
+
+
+def stays_green(entry: Control, checks: list[str]) -> None:
+    results = run_control(clean(entry), entry, checks=checks, max_examples=CONTROL_EXAMPLES)
     assert [str(result.cell) for result in results if not result.verdict.passed] == []
-    assert len(results) == sum(len(check.dtypes) for check in CHECKS.values())
+    assert len(results) == sum(len(CHECKS[name].dtypes) for name in checks)
 
 
 @pytest.mark.parametrize("name", LEAST)

@@ -17,4 +17,4 @@ def test_the_candidate_learns_like_the_reference_and_some_fault_does_not(tmp_pat
     arms = {arm["name"]: arm for arm in content["arms"]}
     assert min(arms["reference"]["returns"]) > 0.2
     assert arms["fields_of_int32"]["first_change"] is None
-    assert not arms["logit_index_without_type"]["equivalent"]
+    assert arms["logit_index_without_type"]["outcome"] == "different"

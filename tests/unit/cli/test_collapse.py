@@ -96,11 +96,11 @@ def test_a_candidate_that_learns_alike_passes(trainings, capsys):
     assert found["candidate"]["seeds"] == found["bad"]["seeds"] == [2000, 2001, 2002]
     # the last quarter of eight updates are two: 7/8 and 8/8 of the level, plus the seed's noise
     assert found["candidate"]["returns"] == pytest.approx([0.5625, 0.5725, 0.5825])
-    assert [found[name].get("equivalent") for name in ("bad", "late", "crashing", "harmless")] == [
-        False,
-        True,
+    assert [found[name].get("outcome") for name in ("bad", "late", "crashing", "harmless")] == [
+        "different",
+        "equivalent",
         None,
-        True,
+        "equivalent",
     ]
     assert [found[name]["first_change"] for name in ("bad", "late", "harmless")] == [1, 1, None]
     assert found["crashing"]["crash"] == "ZeroDivisionError in update 1: it broke\nin two"

@@ -53,6 +53,7 @@ def test_both_sides_are_trained_and_agree_in_float64(capsys):
     assert ours["reward"] == ours["rewards"][-1]
     assert [entry["update"] for entry in content["apart"]] == [1, 2]
     assert max(entry["distance"] for entry in content["apart"]) < 1e-9
+    assert "metrics of the sides differ by at most" in captured.out
     assert f"normalised return {ours['normalised_return']:.3f}" in captured.out
 
 

@@ -22,7 +22,7 @@ def test_the_last_quarter_counts(curve, late):
 
 def arm(name: str, *curves: list[float], crash: str | None = None) -> dict[str, Any]:
     entry = {"name": name, "kind": "fault", "crash": crash, "mean": 0.5, "spread": 0.1, "first_change": None}
-    return entry | {"curves": list(curves), "p": 0.5, "equivalent": False}
+    return entry | {"curves": list(curves), "p": 0.5, "outcome": "different"}
 
 
 def test_curves_stay_inside_their_panel_and_high_is_up():
