@@ -216,14 +216,16 @@ class Case:
 
     def _before(self, raised: _Raised, reference: _Run, sides: Sides) -> Outcome:
         """What differs before the candidate raises is nearer to the cause than the place where it raises."""
-        crash = self._raised(raised, sides.candidate)
+        crash, program = self._raised(raised, sides.candidate), raised.program
+        if program is None:
+            return Outcome(divergence=crash)
         until = Trace()
         until.entries = {place: e for place, e in reference.trace if place in raised.trace.entries}
         outcome = judge(
             until,
             raised.trace,
-            rerun=lambda number: self._run(raised.program, sides.reference, raised.probed, twin=number).trace,
-            wide=lambda: self._run(raised.program, self.builds.wide(sides.reference), raised.probed).trace,
+            rerun=lambda number: self._run(program, sides.reference, raised.probed, twin=number).trace,
+            wide=lambda: self._run(program, self.builds.wide(sides.reference), raised.probed).trace,
         )
         if outcome.divergence is None:
             return Outcome(divergence=crash)
