@@ -39,7 +39,10 @@ def main(folder: Path) -> None:
         world=world,
     )
     metrics = list(trainer.run(2))
-    save_file(policy.state_dict(), folder / f"rank{world.rank}.safetensors")
+    save_file(
+        {key: value.contiguous() for key, value in policy.state_dict().items()},
+        folder / f"rank{world.rank}.safetensors",
+    )
     (folder / f"rank{world.rank}.json").write_text(json.dumps(metrics))
     distributed.destroy_process_group()
 
