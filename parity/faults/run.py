@@ -60,6 +60,7 @@ def run_fault(
             result = run_cell(session, Cell(pair.name, name, "cpu", "float64"), max_examples=max_examples, shrink=False)
             if result.verdict is Verdict.DIVERGENT:
                 break
+        session.builds.forget()
     assert result is not None, "no check was asked for"
     divergence = result.divergence or {}
     caught = result.verdict is Verdict.DIVERGENT
@@ -78,9 +79,11 @@ def run_control(
     """Plant a harmless change and run every check in every dtype; all must pass."""
     with planted(control.plant) as patcher:
         session = Session(dataclasses.replace(pair, fault_hooks=tuple(patcher.hooks)))
-        return [
+        results = [
             run_cell(session, Cell(pair.name, check.name, "cpu", dtype), max_examples=max_examples, shrink=False)
             for check in CHECKS.values()
             if checks is None or check.name in checks
             for dtype in check.dtypes
         ]
+        session.builds.forget()
+        return results

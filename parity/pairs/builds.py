@@ -147,6 +147,11 @@ class Builds:
         built.policy.train(subject.policy.training)
         return built
 
+    def forget(self) -> None:
+        """Drop everything that is kept, at once: gigabytes should not wait for a garbage collection."""
+        self._kept.clear()
+        self._bytes.clear()
+
     def _make(self, recipe: Recipe, weights: int | None) -> Sides:
         sides = self._fresh(recipe) if weights is None else self._stressed(recipe, weights)
         for subject in (sides.reference, sides.candidate):
