@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from parity.checks.case import Case
 from parity.checks.draw import SEEDS, SIZES, WEIGHTS, sized
 from parity.checks.oracles.clipping import clipped, l2_distance
-from parity.checks.registry import Check, Example, nightly
+from parity.checks.registry import Check, Example
 from parity.compare.trace import Trace
 from parity.pairs.builds import Sides, Subject
 from parity.pairs.recipe import Pair, Recipe, Recording
@@ -26,7 +26,7 @@ def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy
     return st.fixed_dictionaries(
         {
             "weights": WEIGHTS,
-            "sizes": SIZES if nightly() else st.just("varied"),
+            "sizes": SIZES,
             "seed": SEEDS,
             "clip_range": st.sampled_from([0.5, 0.1, 1.0, 0.0]),
             "clip_scales": scales,
@@ -179,5 +179,5 @@ CHECK = Check(
     judge=_judge,
     dtypes=("float64", "float32"),
     needs=frozenset({"clipping"}),
-    share=0.4,
+    share=0.5,
 )

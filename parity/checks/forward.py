@@ -64,5 +64,5 @@ CHECK = Check(
     examples=lambda pair, recordings: scenes(recordings, any_environment=True),
     judge=_judge,
     dtypes=("float64", "float32"),
-    share=0.6,
+    share=1.0,
 )

@@ -191,9 +191,12 @@ def _allocated(load: Load, run: Run, calls: int) -> tuple[int, int]:
 def _divergence(
     case: Case, loads: list[Load], run: Run, name: str, key: str, found: Found, allowed: float
 ) -> Divergence:
-    component, notes = name, (f"{found.ratio:.3g} times the reference's; allowed {allowed:.3g}",)
-    if not found.reference:
-        notes = ("the reference's is nothing",)
+    component = name
+    notes = (
+        f"{found.ratio:.3g} times the reference's; allowed {allowed:.3g}"
+        if found.reference
+        else "the reference has none",
+    )
     if found.unit == "s":
         own, other = (_times(load, run) for load in reversed(loads))
         worst = max(own, key=lambda each: own[each] - other[each], default=None)

@@ -52,7 +52,9 @@ def is_of_registered(item: pytest.Item) -> bool:
 def group_by_pair(items: list[pytest.Item]) -> None:
     """Put the tests of a pair side by side, so that few processes build it; other tests stay where they are."""
     places = [index for index, item in enumerate(items) if cells_of(item)]
-    grouped = sorted((items[index] for index in places), key=lambda item: (str(item.path), cells_of(item)[0].pair))
+    keys = [(items[index].path, cells_of(items[index])[0].pair) for index in places]
+    first = {key: number for number, key in reversed(list(enumerate(keys)))}
+    grouped = [items[index] for _, index in sorted(zip(keys, places, strict=True), key=lambda entry: first[entry[0]])]
     for index, item in zip(places, grouped, strict=True):
         items[index] = item
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, distributed
@@ -13,7 +14,6 @@ from torch.nn.parallel import DistributedDataParallel
 from parity.agents.metta_agent import DistributedMettaAgent
 from parity.agents.pytorch.fast import Fast
 from parity.agents.pytorch.layers import ActionHead, Normalizer, TokensToBox
-from parity.agents.pytorch.lstm_wrapper import LSTMWrapper
 from parity.builtin.faults.fast.catalogue import CATALOGUE
 from parity.faults.plant import Patcher
 from parity.training import trainer
@@ -30,21 +30,28 @@ _of_both = partial(CATALOGUE.fault, place="both")
 # The compiler
 
 
-@CATALOGUE.fault(origin=COMPILERS, check="compile", component="full_log_probs", phase="sequence")
-def memory_baked_into_the_graph(patch: Patcher) -> None:
-    """Whether there is a stored state is asked when the graph is traced, and never again."""
+@CATALOGUE.fault(origin=COMPILERS, check="compile", component="full_log_probs", phase="forward")
+def schedule_baked_into_the_graph(patch: Patcher) -> None:
+    """The logits are flattened a little more at every call, and a graph keeps what held at its first."""
+    calls: WeakKeyDictionary[Fast, int] = WeakKeyDictionary()
+
+    @torch._dynamo.disable
+    def count(self: Fast) -> None:
+        calls[self] = calls.get(self, 0) + 1
 
     @torch.compiler.assume_constant_result
-    def is_empty(self: LSTMWrapper) -> bool:
-        return not self._states
+    def share(self: Fast) -> float:
+        return 1.0 / (1.0 + 0.1 * calls[self])
 
     def make(original: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, Tensor]]:
-        def stored_state(self: LSTMWrapper, env_id: int, batch: int) -> tuple[Tensor, Tensor]:
-            return self._zeros(batch) if is_empty(self) else original(self, env_id, batch)
+        def decode_actions(self: Fast, hidden: Tensor) -> tuple[Tensor, Tensor]:
+            count(self)
+            logits, value = original(self, hidden)
+            return share(self) * logits, value
 
-        return stored_state
+        return decode_actions
 
-    patch.wrap(LSTMWrapper, "stored_state", make)
+    patch.wrap(Fast, "decode_actions", make)
 
 
 @CATALOGUE.fault(origin=COMPILERS, check="compile", component="full_log_probs", phase="forward")
