@@ -34,15 +34,15 @@ class TokenStrip(nn.Module):
         super().__init__()
         self.layers, self.width, self.height = layers, width, height
         self.has_warned = False
-        self.register_buffer("codes", torch.empty(0, dtype=torch.int16), persistent=False)
+        self.register_buffer("codes", torch.empty(0, dtype=torch.int32), persistent=False)
         self.set_feature_remap(range(_BYTES))
 
     def set_feature_remap(self, remap: Sequence[int]) -> None:
         """Adopt ``remap`` (256 ids; those at or above ``layers`` are ignored) as the meaning of a token's id."""
-        byte = torch.arange(_BYTES, dtype=torch.int16)
-        feature = torch.tensor(list(remap), dtype=torch.int16)
+        byte = torch.arange(_BYTES, dtype=torch.int32)
+        feature = torch.tensor(list(remap), dtype=torch.int32)
         outside = ((byte >> 4) >= self.width) | ((byte & 0x0F) >= self.height)
-        codes = (outside.short() * _IGNORED)[:, None] | (feature + (feature >= self.layers).short() * _IGNORED)
+        codes = (outside.int() * _IGNORED)[:, None] | (feature + (feature >= self.layers).int() * _IGNORED)
         codes[PADDING_BYTE] = feature + _PADDING
         self.codes = codes.flatten().to(self.codes.device)
 
