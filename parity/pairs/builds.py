@@ -25,7 +25,7 @@ from parity.pairs.recipe import Pair, Recipe
 from parity.pairs.stress import stress_weights
 
 CALIBRATION_ROWS = 24
-KEPT_BYTES = 250_000_000
+KEPT_BYTES = 600_000_000
 
 
 @dataclass

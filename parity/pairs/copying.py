@@ -1,8 +1,9 @@
 """Deep copies of policies, many of one: what ``copy.deepcopy`` makes, several times faster.
 
 ``copy.deepcopy`` walks a module's dictionaries in Python at every copy. Here the walk is done once, by the pickler,
-which follows the same protocol (``__reduce_ex__``) in C; what has a ``__deepcopy__`` of its own, tensors first of all,
-is left out of it and copied that way each time. Nothing is written anywhere.
+which follows the same protocol (``__reduce_ex__``) in C; what has a ``__deepcopy__`` of its own is left out of it and
+copied that way each time, or cloned, where it is a tensor that shares its storage with no other. Nothing is written
+anywhere.
 """
 
 from __future__ import annotations
@@ -13,7 +14,12 @@ import pickle
 import sys
 import types
 import weakref
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 #: ``copy.deepcopy`` hands these on as they are, and so do we; local functions and classes cannot be pickled either.
 _ATOMIC = (types.FunctionType, types.BuiltinFunctionType, types.ModuleType, type, weakref.ref, property)
@@ -28,34 +34,69 @@ def _importable(obj: Any) -> bool:
 
 
 class _Pickler(pickle.Pickler):
-    """Sets aside what it must not walk: (whether to copy it, the object), numbered."""
+    """Sets aside what it must not walk, numbered: objects to hand on as they are, and objects to copy."""
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file, protocol=5)
         self.aside: list[tuple[bool, Any]] = []
         self._numbers: dict[int, int] = {}
+        self._walked: dict[type, bool] = {}
 
     def persistent_id(self, obj: Any) -> int | None:
         """Number an object that is set aside; None for one that is walked."""
-        atomic = isinstance(obj, _ATOMIC)
-        if _importable(obj) if atomic else not hasattr(type(obj), "__deepcopy__"):
+        kind = type(obj)
+        if kind not in self._walked:
+            self._walked[kind] = not issubclass(kind, _ATOMIC) and not hasattr(kind, "__deepcopy__")
+        if self._walked[kind] or (isinstance(obj, _ATOMIC) and _importable(obj)):
             return None
         if id(obj) not in self._numbers:
             self._numbers[id(obj)] = len(self.aside)
-            self.aside.append((not atomic, obj))
+            self.aside.append((not isinstance(obj, _ATOMIC), obj))
         return self._numbers[id(obj)]
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, walked: bytes, aside: list[tuple[bool, Any]]) -> None:
+    def __init__(self, walked: bytes, aside: list[tuple[_Copy, Any]]) -> None:
         super().__init__(io.BytesIO(walked))
         self._aside = aside
         self._memo: dict[int, Any] = {}  # one for the whole copy: tensors that share storage go on sharing it
 
     def persistent_load(self, pid: int) -> Any:
         """Copy or hand on what was set aside."""
-        own, obj = self._aside[pid]
-        return copy.deepcopy(obj, self._memo) if own else obj
+        copied, obj = self._aside[pid]
+        return copied(obj, self._memo)
+
+
+_Copy = Callable[[Any, dict[int, Any]], Any]
+
+
+def _same(obj: Any, memo: dict[int, Any]) -> Any:
+    return obj
+
+
+def _cloned(obj: Tensor, memo: dict[int, Any]) -> Tensor:
+    """What a tensor's own ``__deepcopy__`` makes of one that is alone on its storage."""
+    if id(obj) not in memo:
+        value = obj.detach().clone()
+        memo[id(obj)] = nn.Parameter(value, obj.requires_grad) if isinstance(obj, nn.Parameter) else value
+    return memo[id(obj)]
+
+
+def _how(aside: list[tuple[bool, Any]]) -> list[tuple[_Copy, Any]]:
+    """How each object that was set aside is copied."""
+
+    def plain(obj: Any) -> bool:
+        return type(obj) in (Tensor, nn.Parameter) and obj.layout == torch.strided
+
+    on_storage = Counter(obj.untyped_storage().data_ptr() for _, obj in aside if plain(obj))
+
+    def alone(obj: Any) -> bool:
+        if not plain(obj) or vars(obj) or (obj.requires_grad and type(obj) is Tensor):
+            return False
+        storage = obj.untyped_storage()
+        return on_storage[storage.data_ptr()] == 1 and storage.nbytes() == obj.nbytes
+
+    return [(_same if not own else _cloned if alone(obj) else copy.deepcopy, obj) for own, obj in aside]
 
 
 class Original:
@@ -70,7 +111,7 @@ class Original:
         except Exception:  # whatever a foreign object raises when pickled: deepcopy may still know how
             self._walked = None
         else:
-            self._walked, self._aside = file.getvalue(), pickler.aside
+            self._walked, self._aside = file.getvalue(), _how(pickler.aside)
 
     def copy(self) -> Any:
         """A deep copy."""
