@@ -23,7 +23,7 @@ def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy
         {
             "scene": scenes(recordings, batch=(2, 4), steps=(2, 4)),
             "shuffle": SEEDS,
-            "padding": st.sampled_from([1, 7, 40]),  # few, because each is built once and kept
+            "padding": st.sampled_from([40, 1]),  # few, because each is built once and kept
             "cut": st.integers(1, 3),
         }
     )

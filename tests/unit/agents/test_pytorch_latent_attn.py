@@ -13,6 +13,7 @@ from parity.agents.config import load_agent_config, load_environment
 from parity.agents.errors import ConfigError
 from parity.agents.interface import EnvironmentDescription
 from parity.agents.pytorch.latent_attn import LatentAttnMed, LatentAttnSmall, LatentAttnTiny
+from parity.agents.pytorch.weights import single_thread
 from parity.agents.seeding import parameter_generator
 
 AGENTS = {"latent_attn_tiny": LatentAttnTiny, "latent_attn_small": LatentAttnSmall, "latent_attn_med": LatentAttnMed}
@@ -41,7 +42,8 @@ def test_encoders_draw_each_role_from_its_own_generator() -> None:
     policy = build("latent_attn_med", seed=3)
 
     def drawn(initialise: Callable[..., Any], shape: tuple[int, ...], component: str, role: str, **how: Any) -> Any:
-        return initialise(torch.empty(shape), generator=parameter_generator(3, component, role), **how)
+        with single_thread():
+            return initialise(torch.empty(shape), generator=parameter_generator(3, component, role), **how)
 
     trunc, orthogonal = torch.nn.init.trunc_normal_, torch.nn.init.orthogonal_
     embeds = drawn(trunc, (256, 12), "obs_fourier", "attr_embeds.weight", std=0.02)
