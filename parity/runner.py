@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -115,6 +116,8 @@ def run_cell(
         return judge.result(Verdict.ERROR, started, reason=str(error))
     except Exception as error:
         return judge.result(Verdict.ERROR, started, reason=f"{type(error).__name__}: {error}")
+    finally:
+        judge.forget()
     return judge.result(Verdict.IDENTICAL if judge.outcome.rung == Rung.BITS else Verdict.EQUIVALENT, started)
 
 
@@ -170,8 +173,16 @@ class _Judge:
             self.failing[text], self.smallest = error, example
             self.first_failure = self.first_failure or time.perf_counter()
             raise
+        finally:
+            case.forget()
         if self.first_failure is None:
             self.outcome.absorb(case.outcome)
+
+    def forget(self) -> None:
+        """Let go of what failures hold, policies and traces: the garbage collector does not see how large they are."""
+        for error in self.failing.values():
+            traceback.clear_frames(error.__traceback__)
+        self.failing.clear()
 
     def result(
         self, verdict: Verdict, started: float, *, found: DivergenceFound | None = None, reason: str = ""

@@ -195,6 +195,10 @@ class Case:
         self.outcome.divergence = divergence
         raise DivergenceFound(divergence)
 
+    def forget(self) -> None:
+        """Let go of all runs."""
+        self._runs.clear()
+
     def _compare(self, program: Program, sides: Sides, probe: bool) -> tuple[Outcome, dict[str, _Run]]:
         try:
             reference = self._run(program, sides.reference, probe)

@@ -15,6 +15,7 @@ from parity.execution import Executor
 from parity.pairs.recipe import Pair
 from parity.pairs.registry import select_names, select_pairs
 from parity.platform_info import platform_info
+from parity.profiles import profile_in_force
 from parity.report.cases import load_case
 from parity.report.files import write_text
 from parity.report.markdown import to_markdown
@@ -51,7 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _judge(arguments: argparse.Namespace, pairs: list[Pair], executor: Executor) -> tuple[int, list[Result]]:
     by_name = {pair.name: pair for pair in pairs}
-    cells = plan(pairs, checks=arguments.check, devices=(arguments.device,))
+    with profile_in_force(arguments.profile):  # by night more is planned
+        cells = plan(pairs, checks=arguments.check, devices=(arguments.device,))
     results = []
     with Progress(len(cells)) as progress:
         for cell in cells:

@@ -39,12 +39,21 @@ class Fault:
 
 @dataclass(frozen=True)
 class Control:
-    """A harmless change: every check must stay green. ``why`` says why it changes no behaviour."""
+    """A harmless change: every check must stay green, but ``throughput`` where the change makes the candidate slower.
+
+    Args:
+        name: short and unique.
+        pair: the pair it is planted in.
+        why: why it changes no behaviour.
+        plant: makes the change.
+        slower: whether it takes time.
+    """
 
     name: str
     pair: str
     why: str
     plant: Plant
+    slower: bool = False
 
 
 class Catalogue:
@@ -74,12 +83,12 @@ class Catalogue:
 
         return declare
 
-    def control(self, *, why: str) -> Callable[[Plant], Plant]:
+    def control(self, *, why: str, slower: bool = False) -> Callable[[Plant], Plant]:
         """Declare the decorated function as a negative control."""
 
         def declare(plant: Plant) -> Plant:
             self._refuse_twice(plant.__name__)
-            self.controls[plant.__name__] = Control(plant.__name__, self.pair, why, plant)
+            self.controls[plant.__name__] = Control(plant.__name__, self.pair, why, plant, slower)
             return plant
 
         return declare

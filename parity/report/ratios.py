@@ -11,7 +11,8 @@ Ratios = Mapping[str, Mapping[str, Mapping[str, float]]]
 _LEGEND = (
     "`speed`: reference seconds / candidate seconds, the higher the better. `memory`: the candidate's allocation peak "
     "/ the reference's, the lower the better. `reference_over_transcription`: reference seconds / seconds of the same "
-    "network in plain torch. `probed_*`: seconds of that side with probes / without."
+    "network in plain torch. `probed_*`: seconds of that side with probes / without. `trainer_share`: the part of the "
+    "seconds that is the trainer's own, not of policy forward, backward, environment or optimizer."
 )
 
 

@@ -10,6 +10,7 @@ import dataclasses
 import datetime
 import os
 import statistics
+import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from measuring import paired, peak_bytes
 from pytest_benchmark.fixture import BenchmarkFixture
 from transcriptions import transcribe
 from transcriptions.recurrent import RecurrentActorCritic
-from workloads import MEASURES, Workload, weigh
+from workloads import MEASURES, Workload, start_training, weigh
 
 from parity.pairs.builds import Builds
 from parity.pairs.recipe import Pair
@@ -51,6 +52,8 @@ LEAST_SPEED_OF_TRAINING: Mapping[str, float] = {
 MOST_MEMORY = 1.0
 MOST_OVER_TRANSCRIPTION = 1.3
 MOST_FOR_PROBING = 1.15
+MOST_FOR_THE_TRAINER = 0.1
+TRAINER_ROUNDS = 7
 
 WITHOUT_MEMORY = {"clip", "weight_metrics"}
 
@@ -163,6 +166,43 @@ def test_probing_is_cheap(sides, side, ratio, figures):
     )
     figures.keep(sides.pair.name, "forward_16x16", **{f"probed_{side}": found})
     assert found < MOST_FOR_PROBING
+
+
+def test_the_trainer_itself_costs_little(figures, monkeypatch):
+    """What is left of a rollout and update of `fast` without policy forward, backward, environment and optimizer."""
+    pair = registered_pairs()["fast"]
+    candidate = Builds(pair).sides(pair.recipe).candidate
+    trainer: Any = start_training(pair, candidate, agents=64, steps=64, minibatch=1024)
+    inside = 0.0
+
+    def timed(run: Callable[..., Any]) -> Callable[..., Any]:
+        def run_timed(*args: Any, **kwargs: Any) -> Any:
+            nonlocal inside
+            start = time.perf_counter()
+            try:
+                return run(*args, **kwargs)
+            finally:
+                inside += time.perf_counter() - start
+
+        return run_timed
+
+    for owner, name in (
+        (trainer.policy, "forward"),
+        (torch.Tensor, "backward"),
+        (trainer.environment, "step"),
+        (trainer.optimizer, "zero_grad"),
+        (trainer.optimizer, "step"),
+    ):
+        monkeypatch.setattr(owner, name, timed(getattr(owner, name)))
+    shares = []
+    for _ in range(1 + TRAINER_ROUNDS):
+        inside, start = 0.0, time.perf_counter()
+        trainer.rollout()
+        trainer.update()
+        shares.append(1.0 - inside / (time.perf_counter() - start))
+    found = statistics.median(shares[1:])  # the first warms up
+    figures.keep("fast", "rollout_update_64x64", trainer_share=found)
+    assert found < MOST_FOR_THE_TRAINER
 
 
 @torch.no_grad()

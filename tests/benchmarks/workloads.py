@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 
 import torch
@@ -14,6 +15,7 @@ from parity.compare.probes import Probes
 from parity.compare.trace import Trace
 from parity.pairs.builds import Subject
 from parity.pairs.recipe import Pair
+from parity.pairs.training import Trainer
 
 MOST_ROWS = 256
 
@@ -33,6 +35,17 @@ class Workload:
         self.action = legal_actions(environment, (MOST_ROWS,), 1)
         self._build = lambda: getattr(pair, subject.side)(subject.recipe)
         self._paths = pair.paths(subject.side)
+        self._start = lambda: start_training(pair, subject, agents=16, steps=16, minibatch=128)
+
+    @functools.cached_property
+    def trainer(self) -> Trainer:
+        """A training of 16 agents in segments of 16 steps, a copy of the side's policy in it."""
+        return self._start()
+
+    def rollout_update(self) -> None:
+        """One rollout and the update on it: two minibatches of 128 rows."""
+        self.trainer.rollout()
+        self.trainer.update()
 
     @torch.no_grad()
     def act(self, rows: int) -> None:
@@ -68,6 +81,19 @@ class Workload:
         self._build()
 
 
+def start_training(pair: Pair, subject: Subject, *, agents: int, steps: int, minibatch: int) -> Trainer:
+    """A training of a copy of one side, whose steps are too small to change what later rounds compute with."""
+    assert pair.training is not None
+    settings = {
+        "num_agents": agents,
+        "bptt_horizon": steps,
+        "batch_size": agents * steps,
+        "minibatch_size": minibatch,
+        "optimizer": {"learning_rate": 1e-12},
+    }
+    return pair.training.start(subject.copy().policy, subject.recipe.environment, settings)
+
+
 #: Measure -> the run that is timed.
 MEASURES: Mapping[str, Callable[[Workload], object]] = {
     "forward_1": lambda work: work.act(1),
@@ -76,6 +102,7 @@ MEASURES: Mapping[str, Callable[[Workload], object]] = {
     "forward_16x16": lambda work: work.forward(16, 16),
     "forward_backward_4x8": lambda work: work.forward_backward(4, 8),
     "forward_backward_16x16": lambda work: work.forward_backward(16, 16),
+    "rollout_update_16x16": lambda work: work.rollout_update(),
     "build": lambda work: work.build(),
     "clip": lambda work: work.policy.clip_weights(),
     "weight_metrics": lambda work: work.policy.compute_weight_metrics(),

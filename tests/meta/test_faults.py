@@ -27,10 +27,10 @@ SLOW = ("compile", "distributed", "throughput")
 
 #: Pair -> at least so many faults and controls.
 LEAST = {
-    "fast": (160, 16),
-    "example": (28, 3),
-    "latent_attn_tiny": (70, 8),
-    "latent_attn_small": (18, 5),
+    "fast": (250, 20),
+    "example": (30, 3),
+    "latent_attn_tiny": (80, 8),
+    "latent_attn_small": (20, 5),
     "latent_attn_med": (6, 3),
 }
 
@@ -81,7 +81,7 @@ def test_control_stays_green(entry: Control, request: pytest.FixtureRequest) -> 
 @pytest.mark.nightly
 @pytest.mark.parametrize("entry", CONTROLS, ids=named(CONTROLS))
 def test_control_stays_green_in_slow_checks(entry: Control) -> None:
-    stays_green(entry, list(SLOW))
+    stays_green(entry, [name for name in SLOW if not (entry.slower and name == "throughput")])
 
 
 def stays_green(entry: Control, checks: list[str]) -> None:

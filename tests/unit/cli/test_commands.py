@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -77,6 +78,15 @@ def test_the_same_examples_are_drawn_every_time_unless_a_seed_is_given(capsys):
             margins.append(json.load(file)["results"][0]["examples"])
     assert margins[0] == margins[1]
     assert margins[2] == 3
+
+
+@pytest.mark.parametrize(("profile", "checks"), [("parity-ci", {"forward"}), ("parity-nightly", {"forward", "memory"})])
+def test_what_is_left_to_the_night_is_planned_by_its_profile(monkeypatch, tmp_path, profile, checks):
+    by_night = dataclasses.replace(CHECKS["memory"], nightly_pairs=("good",))
+    monkeypatch.setitem(CHECKS, "memory", by_night)
+    assert main(["run", "good", "--profile", profile, "--json", "out.json"]) == 0
+    content = json.loads((tmp_path / "out.json").read_text())
+    assert {result["check"] for result in content["results"]} == checks
 
 
 def test_what_cannot_be_judged_exits_2(capsys):

@@ -117,7 +117,7 @@ def encoder_in_two_halves(patch: Patcher) -> None:
     patch.wrap(Fast, "encode_observations", make)
 
 
-@CATALOGUE.control(why="a sequence is its steps")
+@CATALOGUE.control(why="a sequence is its steps", slower=True)
 def core_step_by_step(patch: Patcher) -> None:
     """The core is run once per time step, with or without an episode opening there."""
 
@@ -149,7 +149,7 @@ def logits_normalised_early(patch: Patcher) -> None:
     patch.wrap(Fast, "decode_actions", make)
 
 
-@CATALOGUE.control(why="threads share the work and change rounding at most")
+@CATALOGUE.control(why="threads share the work and change rounding at most", slower=True)
 def encoder_on_two_threads(patch: Patcher) -> None:
     """The encoder runs on two threads."""
 
