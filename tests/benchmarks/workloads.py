@@ -89,6 +89,7 @@ def start_training(pair: Pair, subject: Subject, *, agents: int, steps: int, min
         "bptt_horizon": steps,
         "batch_size": agents * steps,
         "minibatch_size": minibatch,
+        "total_updates": 1_000,
         "optimizer": {"learning_rate": 1e-12},
     }
     return pair.training.start(subject.copy().policy, subject.recipe.environment, settings)

@@ -34,6 +34,8 @@ class TokensToBox(nn.Module):
     Coordinate byte and feature id together are one key into a table of 65,536 slots, which holds nibbles, feature
     remapping and bounds at once. Two extra slots around the box swallow padding and ignored tokens, so they touch no
     cell. The box is written channels-last, which convolutions on the CPU run about twice as fast.
+
+    ``set_feature_remap`` comes before the first call.
     """
 
     slots: Tensor
@@ -46,7 +48,6 @@ class TokensToBox(nn.Module):
         self.has_warned = False
         self.register_buffer("slots", torch.empty(0, dtype=torch.int32), persistent=False)
         self.register_buffer("dtype_anchor", torch.empty(0, dtype=dtype), persistent=False)  # follows .to(dtype)
-        self.set_feature_remap(range(_BYTES))
 
     def set_feature_remap(self, remap: Sequence[int]) -> None:
         """Adopt ``remap`` (256 ids; those at or above ``layers`` are ignored) as the meaning of a token's id."""

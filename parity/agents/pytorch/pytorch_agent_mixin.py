@@ -95,6 +95,8 @@ class PyTorchAgentMixin(_Host):
         self.build_core(parts["_core_"], self.build_encoder(env, parts, **drawn), **drawn)
         self.build_heads(parts, **drawn)
         self.to(params["device"])
+        stages = [module for module in self.modules() if isinstance(module, Stage)]
+        self._stages = tuple(sorted(stages, key=lambda stage: self.component_order.index(stage.settings.name)))
 
     @abstractmethod
     def build_encoder(
@@ -230,10 +232,9 @@ class PyTorchAgentMixin(_Host):
 
     # Weights
 
-    def stages(self) -> list[Stage]:
+    def stages(self) -> tuple[Stage, ...]:
         """Every Linear/Conv stage, in the YAML's order."""
-        found = [module for module in self.modules() if isinstance(module, Stage)]
-        return sorted(found, key=lambda stage: self.component_order.index(stage.settings.name))
+        return self._stages
 
     def clip_weights(self) -> None:
         """Clamp each Linear/Conv weight to its bound; nothing when ``clip_range`` is 0."""

@@ -12,32 +12,6 @@ from parity.agents.errors import ConfigError
 from parity.agents.pytorch.graph import Component
 from parity.agents.pytorch.weights import draw_orthogonal
 
-# Elements from which on both factors of a product are worth laying out anew; torch's own bound is a little lower.
-_LARGE = 24_576
-
-
-def product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """``rows [N, in]`` times ``weight [out, in]``, plus ``bias [out]`` -> ``[N, out]``: a Linear.
-
-    Large float32 products on the CPU are written as the 1x1 convolution that they equally are, over one column of N
-    cells: torch gives convolutions to oneDNN, which takes about half the time of the MKL products that ``linear`` uses
-    (forward and backward, on AMD CPUs with AVX-512). Small ones stay with ``linear``: oneDNN reorders the weight in
-    each call, which few rows do not pay back.
-    """
-    is_large = rows.numel() >= _LARGE and weight.numel() >= _LARGE
-    if not (is_large and rows.dtype == torch.float32 and rows.device.type == "cpu"):
-        return functional.linear(rows, weight, bias)
-    column = rows.reshape(1, len(rows), 1, -1).permute(0, 3, 1, 2)
-    return functional.conv2d(column, weight[:, :, None, None], bias).permute(0, 2, 3, 1).reshape(len(rows), -1)
-
-
-class RowLinear(nn.Linear):
-    """A Linear over rows ``[N, in_features]``, computed by ``product``."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """``[N, in_features]`` -> ``[N, out_features]``."""
-        return product(input, self.weight, self.bias)
-
 
 class ValidConv2d(nn.Conv2d):
     """A convolution without padding; where the kernel covers the whole input it is computed as the Linear it then is.
@@ -51,7 +25,7 @@ class ValidConv2d(nn.Conv2d):
         if input.shape[2:] != self.weight.shape[2:]:
             return super().forward(input)
         input, weight = input.permute(0, 2, 3, 1), self.weight.permute(0, 2, 3, 1)
-        return product(input.flatten(1), weight.flatten(1), self.bias)[:, :, None, None]
+        return functional.linear(input.flatten(1), weight.flatten(1), self.bias)[:, :, None, None]
 
 
 class Stage(nn.Sequential):
@@ -113,7 +87,7 @@ class Stage(nn.Sequential):
 
 def linear_stage(settings: Component, in_features: int, *, seed: int, dtype: torch.dtype) -> Stage:
     """A ``Linear`` component over ``[N, in_features]``."""
-    empty = RowLinear(in_features, settings.sizes["out_features"], dtype=dtype, device="meta")
+    empty = nn.Linear(in_features, settings.sizes["out_features"], dtype=dtype, device="meta")
     return Stage(empty, settings, seed=seed)
 
 

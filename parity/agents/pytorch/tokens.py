@@ -26,6 +26,8 @@ class TokenStrip(nn.Module):
 
     Coordinate byte and feature id together are one key into a table of 65,536 codes, which holds nibbles, feature
     remapping and bounds at once: a code's low byte is the remapped id, a bit above it says that the token is not real.
+
+    ``set_feature_remap`` comes before the first call.
     """
 
     codes: Tensor
@@ -35,7 +37,6 @@ class TokenStrip(nn.Module):
         self.layers, self.width, self.height = layers, width, height
         self.has_warned = False
         self.register_buffer("codes", torch.empty(0, dtype=torch.int32), persistent=False)
-        self.set_feature_remap(range(_BYTES))
 
     def set_feature_remap(self, remap: Sequence[int]) -> None:
         """Adopt ``remap`` (256 ids; those at or above ``layers`` are ignored) as the meaning of a token's id."""

@@ -45,9 +45,16 @@ def test_box_equals_the_loop_on_any_bytes(layers: int, width: int, height: int, 
     assert torch.equal(tokens, before)
 
 
+def plain_box(layers: int, width: int, height: int) -> TokensToBox:
+    """A box that takes ids as they are."""
+    box = TokensToBox(layers, width, height, dtype=torch.float32)
+    box.set_feature_remap(range(256))
+    return box
+
+
 @pytest.mark.parametrize("token", [(0x20, 0, 9), (0x02, 0, 9), (0x00, 3, 9), (0xFE, 0, 9), (0x00, 255, 0)])
 def test_box_warns_once_of_ignored_tokens(token: tuple[int, int, int]) -> None:
-    box = TokensToBox(3, 2, 2, dtype=torch.float32)
+    box = plain_box(3, 2, 2)
     tokens = torch.tensor([[[0x11, 2, 7], token]], dtype=torch.uint8)
     with pytest.warns(IgnoredTokensWarning, match=r"2 x 2 box.*feature id of 3 or more"):
         first = box(tokens)
@@ -57,11 +64,11 @@ def test_box_warns_once_of_ignored_tokens(token: tuple[int, int, int]) -> None:
 
 def test_box_takes_padding_silently_whatever_its_other_numbers_are() -> None:
     tokens = torch.tensor([[[0xFF, 0, 0], [0xFF, 255, 255], [0xFF, 1, 3]]], dtype=torch.uint8)
-    assert not TokensToBox(2, 16, 16, dtype=torch.float32)(tokens).any()
+    assert not plain_box(2, 16, 16)(tokens).any()
 
 
 def test_box_follows_the_policy_dtype() -> None:
-    assert TokensToBox(1, 1, 1, dtype=torch.float32).double()(torch.zeros(1, 1, 3).byte()).dtype == torch.float64
+    assert plain_box(1, 1, 1).double()(torch.zeros(1, 1, 3).byte()).dtype == torch.float64
 
 
 def test_normalizer_divides_each_layer_and_keeps_the_others() -> None:

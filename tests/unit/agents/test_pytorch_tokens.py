@@ -52,6 +52,7 @@ def test_strip_equals_the_loop_on_any_bytes(layers: int, width: int, height: int
 
 def test_strip_keeps_one_column_of_nothing_and_every_column_of_a_full_row() -> None:
     strip = TokenStrip(3, 11, 11)
+    strip.set_feature_remap(range(256))
     padding = torch.full((2, 5, 3), 0xFF, dtype=torch.uint8)
     stripped, mask = strip(padding)
     assert stripped.shape == (2, 1, 3) and not mask.any()
@@ -63,6 +64,7 @@ def test_strip_keeps_one_column_of_nothing_and_every_column_of_a_full_row() -> N
 @pytest.mark.parametrize("token", [(0x20, 0, 9), (0x02, 0, 9), (0x00, 3, 9), (0xFE, 0, 9), (0x00, 255, 0)])
 def test_strip_warns_once_of_ignored_tokens(token: tuple[int, int, int]) -> None:
     strip = TokenStrip(3, 2, 2)
+    strip.set_feature_remap(range(256))
     tokens = torch.tensor([[[0x11, 2, 7], token]], dtype=torch.uint8)
     with pytest.warns(IgnoredTokensWarning, match=r"2 x 2 box.*feature id of 3 or more"):
         stripped, mask = strip(tokens)
