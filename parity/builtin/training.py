@@ -98,6 +98,10 @@ class GridTraining:
         """See ``parity.pairs.training.Training``."""
         return world.baselines.normalised_return(reward) if isinstance(world, TokenGrid) else None
 
+    def trainer(self, policy: nn.Module, world: Any, settings: Settings) -> Trainer:
+        """See ``parity.pairs.training.Training``."""
+        return Trainer(cast(Policy, policy), world, trainer_config(settings))
+
     def run(
         self,
         policy: nn.Module,

@@ -44,6 +44,9 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", metavar="N", type=_count(0), default=0, help="of everything random (default: 0)")
     train.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     train.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="a setting, such as ppo.gamma")
+    train.add_argument(
+        "--lockstep", action="store_true", help="begin every update of both sides from equal state, and judge it"
+    )
     train.add_argument("--folder", metavar="DIR", type=Path, help="for the run (default: below reports/train)")
     train.add_argument("--resume", action="store_true", help="go on from the latest checkpoint in the folder")
     train.add_argument("--trace", action="store_true", help="write shapes and recurrent states of every policy call")

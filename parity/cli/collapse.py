@@ -12,7 +12,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from parity.cli.train import Status, train_side, trainable_pair, training_of
+from parity.cli.progress import Status
+from parity.cli.train import train_side, trainable_pair, training_of
 from parity.compare.equivalence import ALPHA, equivalence
 from parity.compare.verdict import Misuse
 from parity.conditions import judging

@@ -58,3 +58,26 @@ class Progress:
     def _write(text: str) -> None:
         sys.stderr.write(text)
         sys.stderr.flush()
+
+
+class Status:
+    """Progress on standard error: one line that is rewritten on a terminal, lines elsewhere. Uses no colour."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._terminal:
+            self._write("\r\x1b[K")
+
+    def show(self, text: str) -> None:
+        """Say where things stand."""
+        self._write(f"\r\x1b[K{text}" if self._terminal else f"{text}\n")
+
+    @staticmethod
+    def _write(text: str) -> None:
+        sys.stderr.write(text)
+        sys.stderr.flush()

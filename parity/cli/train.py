@@ -6,16 +6,17 @@ import argparse
 import dataclasses
 import difflib
 import json
-import os
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 
 from parity.agents.errors import AgentError
+from parity.cli.figures import Figures, apart, read_figures
+from parity.cli.lockstep import lockstep
+from parity.cli.progress import Status
 from parity.compare.verdict import Misuse
 from parity.pairs.builds import Builds
 from parity.pairs.recipe import Pair
@@ -24,19 +25,17 @@ from parity.pairs.training import METRICS, Training, World
 from parity.platform_info import platform_info
 from parity.report.curves import late_mean
 from parity.report.files import write_json
+from parity.runner import DTYPES
 from parity.suite.options import DEFAULT_REPORTS
-
-Figures = Mapping[int, Mapping[str, Any]]
-"""Metrics by update, from 1 on."""
-
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 def train(arguments: argparse.Namespace) -> int:
-    """Train and show how it went; the exit code is 0 whatever was learned."""
+    """Train and show how it went; the exit code is 0 whatever was learned, but for ``--lockstep``."""
     pair = trainable_pair(arguments.agent)
     training = training_of(pair)
     settings = _settings(arguments, training.defaults())
+    if arguments.lockstep:
+        return lockstep(arguments, pair, training, settings)
     name = f"{pair.name}-{arguments.environment.replace(':', '-')}-{arguments.dtype}-seed{arguments.seed}"
     folder: Path = arguments.folder or DEFAULT_REPORTS / "train" / name
     sides = ("reference", "candidate") if arguments.side == "both" else (arguments.side,)
@@ -148,50 +147,6 @@ def train_side(
     return world
 
 
-def read_figures(path: Path) -> Figures:
-    """Read a file of metrics; of two lines for one update the later counts."""
-    lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-    return {line["update"]: line for line in lines}
-
-
-def apart(ours: Figures, theirs: Figures) -> list[dict[str, Any]]:
-    """For each update that both have, the metric that lies furthest apart, relative to the larger of its two values.
-
-    Returns:
-        Per update ``update``, ``metric`` (empty when all are equal) and ``distance``; times are left out.
-    """
-    found = []
-    for update in sorted(ours.keys() & theirs.keys()):
-        a, b = _numbers(ours[update]), _numbers(theirs[update])
-        distances = {key: _relative(a.get(key), b.get(key)) for key in {**a, **b}}
-        worst = max(distances, key=lambda key: distances[key])
-        found.append({"update": update, "metric": worst if distances[worst] else "", "distance": distances[worst]})
-    return found
-
-
-class Status:
-    """Progress on standard error: one line that is rewritten on a terminal, lines elsewhere. Uses no colour."""
-
-    def __init__(self) -> None:
-        self._terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._terminal:
-            self._write("\r\x1b[K")
-
-    def show(self, text: str) -> None:
-        """Say where things stand."""
-        self._write(f"\r\x1b[K{text}" if self._terminal else f"{text}\n")
-
-    @staticmethod
-    def _write(text: str) -> None:
-        sys.stderr.write(text)
-        sys.stderr.flush()
-
-
 def _settings(arguments: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:
     """The defaults, changed by the options that name a setting, then by ``--set``."""
     settings["seed"] = arguments.seed
@@ -233,18 +188,6 @@ def _value(text: str) -> Any:
         return text
 
 
-def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
-    return {
-        key: value for key, value in metrics.items() if isinstance(value, int | float) and not key.startswith("seconds")
-    }
-
-
-def _relative(ours: float | None, theirs: float | None) -> float:
-    if ours is None or theirs is None:
-        return float("inf")
-    return 0.0 if ours == theirs else abs(ours - theirs) / max(abs(ours), abs(theirs))
-
-
 def _line(side: str, metrics: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     seconds = metrics["seconds_rollout"] + metrics["seconds_update"]
     return (
@@ -282,5 +225,9 @@ def _comparison(distances: list[dict[str, Any]], dtype: str) -> str:
     rows = ["  " + " ".join(text.rjust(5) for text in shown[start : start + 10]) for start in range(0, len(shown), 10)]
     place = f" ({worst['metric']}, update {worst['update']})" if worst["metric"] else ""
     return "\n".join(
-        [f"metrics of the sides differ by at most {worst['distance']:.1e} of their value{place}; per update", *rows]
+        [
+            f"metrics of the sides differ by at most {worst['distance']:.1e} of their value{place}; per update",
+            *rows,
+            "rounding grows from update to update, until samples differ; --lockstep begins each from equal state",
+        ]
     )

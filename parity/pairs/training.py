@@ -139,6 +139,10 @@ class Training(Protocol):
         """Where a mean reward per step stands between chance (0) and a scripted optimum (1); None if nobody knows."""
         ...
 
+    def trainer(self, policy: nn.Module, world: Any, settings: Settings) -> Trainer:
+        """A trainer of a policy, initialised to the world's description, in a new world from ``world``."""
+        ...
+
     def run(
         self,
         policy: nn.Module,

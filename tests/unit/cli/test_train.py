@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from parity.cli import main
-from parity.cli.train import Status, apart, read_figures
+from parity.cli.figures import apart, read_figures
+from parity.cli.progress import Status
 from parity.environments import metta_grid
 
 TINY = ["--agents", "4", "--set", "batch_size=32", "--set", "minibatch_size=16", "--set", "bptt_horizon=4"]
