@@ -21,7 +21,7 @@ from parity.agents.interface import ENV_OBS, FULL_LOG_PROBS, VALUES, Environment
 from parity.checks.case import Case
 from parity.checks.draw import SEEDS, SIZES, WEIGHTS, sized
 from parity.checks.registry import Check, Example, nightly
-from parity.checks.resuming import Resuming, record_state
+from parity.checks.trainer.resuming import Resuming, record_state
 from parity.compare.bounds import same_bits
 from parity.compare.trace import Trace
 from parity.pairs.builds import Sides, Subject

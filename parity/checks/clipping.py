@@ -61,13 +61,8 @@ def _judge(case: Case, example: Example) -> None:
         name: tuple(float(recipe.config.components[home].get(key, 1.0)) for key in ("clip_scale", "l2_init_scale"))
         for name, home in case.pair.layers.items()
     }
-    homes = {link.name: f"{link.reference}." for link in case.pair.components}
-    _clip(case, example, sides, initial, scales, homes)
-    _pull(case, sides, initial, scales, homes)
-
-
-def _home(name: str, homes: dict[str, str]) -> str:
-    return next((home for home, prefix in homes.items() if name.startswith(prefix)), name)
+    _clip(case, example, sides, initial, scales)
+    _pull(case, sides, initial, scales)
 
 
 Scales = Mapping[str, tuple[float, ...]]
@@ -80,7 +75,6 @@ def _clip(
     sides: Sides,
     initial: dict[str, torch.Tensor],
     scales: Scales,
-    homes: dict[str, str],
 ) -> None:
     """Move the weights out and clip, twice: a bound that is re-based by the first shows in the second."""
 
@@ -96,10 +90,10 @@ def _clip(
             trace.step = round_number
             moved(subject, round_number)
             subject.policy.clip_weights()
-            _record(subject, trace, homes)
+            _record(case, subject, trace)
         trace.step = 2
         subject.policy.clip_weights()  # idempotent
-        _record(subject, trace, homes)
+        _record(case, subject, trace)
 
     def expected(subject: Subject, trace: Trace) -> None:
         trace.phase = "clip"
@@ -110,16 +104,16 @@ def _clip(
                 start = value * (3.0 + round_number) if round_number < 2 else value
                 bound = example["clip_range"] * scales.get(name, (0.0,))[0]
                 values[name] = clipped(start, initial[name].to(start), bound)
-                trace.record(name, values[name], component=_home(name, homes))
+                trace.record(name, values[name], component=case.pair.home(name))
 
     case.parity(program, sides)
     if case.dtype == torch.float64:
         case.contract(expected, program, sides)
 
 
-def _record(subject: Subject, trace: Trace, homes: dict[str, str]) -> None:
+def _record(case: Case, subject: Subject, trace: Trace) -> None:
     for name, value in subject.to_reference(dict(subject.policy.named_parameters())).items():
-        trace.record(name, value, component=_home(name, homes))
+        trace.record(name, value, component=case.pair.home(name))
 
 
 def _pull(
@@ -127,7 +121,6 @@ def _pull(
     sides: Sides,
     initial: dict[str, torch.Tensor],
     scales: Scales,
-    homes: dict[str, str],
 ) -> None:
     """The l2-init loss and its gradient, before and after the start is re-based on other weights."""
 
@@ -141,7 +134,7 @@ def _pull(
             trace.fact("l2_init_loss is differentiable", loss.requires_grad)
             if loss.requires_grad:
                 loss.backward()
-            _record_gradients(subject, trace, homes)
+            _record_gradients(case, subject, trace)
             if round_number == 0:
                 with torch.no_grad():
                     for value in subject.policy.parameters():
@@ -161,7 +154,7 @@ def _pull(
             trace.phase = "backward"
             trace.fact("l2_init_loss is differentiable", True)
             for name, value in gradients.items():
-                trace.record(name, value, component=_home(name, homes))
+                trace.record(name, value, component=case.pair.home(name))
             start = {name: value * 0.9 for name, value in weights.items()}
             weights = {name: value + 0.01 for name, value in start.items()}
 
@@ -170,13 +163,13 @@ def _pull(
         case.contract(expected, program, sides)
 
 
-def _record_gradients(subject: Subject, trace: Trace, homes: dict[str, str]) -> None:
+def _record_gradients(case: Case, subject: Subject, trace: Trace) -> None:
     raw = {
         name: torch.zeros_like(value) if value.grad is None else value.grad
         for name, value in subject.policy.named_parameters()
     }
     for name, value in subject.to_reference(raw).items():
-        trace.record(name, value, component=_home(name, homes))
+        trace.record(name, value, component=case.pair.home(name))
 
 
 CHECK = Check(

@@ -157,9 +157,9 @@ def _compare_parameters(case: Case, reference: Subject, candidate: Subject) -> N
 def _per_component(case: Case, subject: Subject) -> dict[str, dict[str, int]]:
     """Component -> elements and trainable elements; what belongs to none is listed under ``(elsewhere)``."""
     counts = {name: {"elements": 0, "trainable": 0} for name in [*case.pair.paths(subject.side), "(elsewhere)"]}
-    homes = sorted(case.pair.paths(subject.side).items(), key=lambda item: -len(item[1]))
     for name, value in subject.policy.named_parameters():
-        home = next((component for component, path in homes if name.startswith(f"{path}.")), "(elsewhere)")
+        home = case.pair.home(name, subject.side)
+        home = home if home in counts else "(elsewhere)"
         counts[home]["elements"] += value.numel()
         counts[home]["trainable"] += value.numel() if value.requires_grad else 0
     return counts

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from parity.agents.interface import EnvironmentDescription
 from parity.checks.case import Case
 from parity.checks.draw import SEEDS, WEIGHTS, legal_actions, sized
-from parity.checks.processes import run_ranks
 from parity.checks.registry import Check, Example
+from parity.checks.trainer.processes import run_ranks
 from parity.compare.bounds import same_bits
 from parity.compare.trace import Trace
 from parity.pairs.builds import Subject
@@ -160,7 +160,7 @@ def _record(
     parameters = [subject.to_reference(rank.parameters) for rank in ranks]
     for found, side in ((parameters, "reference"), ([rank.buffers for rank in ranks], subject.side)):
         for name in found[0]:
-            trace.fact(name, _agreement([each[name] for each in found]), component=_home(case, side, name))
+            trace.fact(name, _agreement([each[name] for each in found]), component=case.pair.home(name, side))
     trace.phase = "forward"
     trace.fact("minibatches", sorted({each["minibatches"] for each in metrics}), component="losses")
     for name in FIGURES:
@@ -168,7 +168,7 @@ def _record(
         trace.record(name, mean, component="losses")
     trace.phase = "optimizer step"
     for name, value in parameters[0].items():
-        trace.record(name, value, component=_home(case, "reference", name))
+        trace.record(name, value, component=case.pair.home(name))
 
 
 def _agreement(values: list[Tensor]) -> str:
@@ -177,10 +177,6 @@ def _agreement(values: list[Tensor]) -> str:
         return AGREED
     worst = max(float((values[rank].double() - values[0].double()).abs().max()) for rank in others)
     return f"up to {worst:.3g} apart on ranks 0 and {others[0]}"
-
-
-def _home(case: Case, side: str, name: str) -> str:
-    return next((home for home, path in case.pair.paths(side).items() if name.startswith(f"{path}.")), name)
 
 
 CHECK = Check(

@@ -11,11 +11,11 @@ from torch import Tensor
 from parity.agents.interface import ACT_LOG_PROB, ENV_OBS
 from parity.checks.case import Case, Program
 from parity.checks.draw import SEEDS, SIZES, WEIGHTS, sized
-from parity.checks.recomputed import Leaf, Plan, recomputed
 from parity.checks.registry import Check, Example, nightly
-from parity.checks.seen import SeenUpdate
-from parity.checks.storing import HANDLING, handling, ring
-from parity.checks.watched import watch
+from parity.checks.trainer.recomputed import Leaf, Plan, recomputed
+from parity.checks.trainer.seen import SeenUpdate
+from parity.checks.trainer.storing import HANDLING, handling, ring
+from parity.checks.trainer.watched import watch
 from parity.compare.trace import Trace
 from parity.pairs.builds import Subject
 from parity.pairs.recipe import Pair, Recording

@@ -35,30 +35,29 @@ def _judge(case: Case, example: Example) -> None:
     shapes = {name: value.detach() for name, value in reference.policy.named_parameters()}
     candidate.to_reference = lambda values: parameters.to_reference(values, shapes)
     sides = Sides(reference, candidate, parameters)
-    homes = {link.name: link.reference for link in case.pair.components}
 
     def program(subject: Subject, trace: Trace) -> None:
         trace.phase = "build"
         for name, value in subject.to_reference(dict(subject.policy.named_parameters())).items():
-            home = next((home for home, path in homes.items() if name.startswith(f"{path}.")), name)
+            home = case.pair.home(name)
             trace.record(name, value, component=home, judged="exact")
 
     # without keyed generators construction order decides the bits, and only the laws below can be compared
     if "keyed_init" in case.pair.capabilities:
         case.parity(program, sides)
-    _same_law(sides, homes)
-    own = dict.fromkeys(homes)
-    case.facts(lambda subject: _copied(subject, homes), own, sides, phase="build", cause="two parameters start equal")
+    _same_law(case, sides)
+    own = dict.fromkeys(case.pair.paths("reference"))
+    case.facts(lambda subject: _copied(case, subject), own, sides, phase="build", cause="two parameters start equal")
     _seed_matters(candidate, again, other, threads_kept)
 
 
-def _same_law(sides: Sides, homes: dict[str, str]) -> None:
+def _same_law(case: Case, sides: Sides) -> None:
     """Each parameter follows the same law on both sides: constant, orthogonal with a gain, or spread and bound."""
     mine = initial_laws({name: value.detach() for name, value in sides.reference.policy.named_parameters()})
     theirs = initial_laws(sides.candidate.to_reference(dict(sides.candidate.policy.named_parameters())))
     for name, law in mine.items():
         if not law.agrees(theirs[name]):
-            home = next((home for home, path in homes.items() if name.startswith(f"{path}.")), name)
+            home = case.pair.home(name)
             raise DivergenceFound(
                 Divergence(
                     kind="fact",
@@ -85,7 +84,7 @@ def _seed_matters(first: Subject, again: Subject, other: Subject, threads_kept: 
         raise DivergenceFound(_fact("thread count", "put back after building", "changed by building"))
 
 
-def _copied(subject: Subject, homes: dict[str, str]) -> dict[str, str]:
+def _copied(case: Case, subject: Subject) -> dict[str, str]:
     """Component -> what it holds when its numbers are those of another parameter, constants apart."""
     drawn: list[tuple[str, torch.Tensor]] = []
     found = {}
@@ -93,7 +92,7 @@ def _copied(subject: Subject, homes: dict[str, str]) -> dict[str, str]:
         if bool((value == value.flatten()[0]).all()):
             continue
         twin = next((other for other, earlier in drawn if same_bits(value.detach(), earlier)), None)
-        home = next((home for home, path in homes.items() if name.startswith(f"{path}.")), name)
+        home = case.pair.home(name)
         if twin is not None and home not in found:
             found[home] = f"{name} equals {twin}"
         drawn.append((name, value.detach()))

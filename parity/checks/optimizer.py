@@ -16,7 +16,7 @@ from parity.checks.case import Case
 from parity.checks.draw import SEEDS, SIZES, WEIGHTS, sized
 from parity.checks.oracles.optimizers import Moments, Numbers, adam, muon
 from parity.checks.registry import Check, Example, nightly
-from parity.checks.updates import SMALLEST, Update, home
+from parity.checks.trainer.updates import SMALLEST, Update
 from parity.compare.bounds import move_one_ulp
 from parity.compare.trace import Trace
 from parity.compare.verdict import DivergenceFound
@@ -187,13 +187,13 @@ class _Steps:
         trace.phase, trace.step = PHASE, step
         for name, value in subject.to_reference(weights).items():
             judged = "ensemble" if step or name in self.matrices else "value"
-            trace.record(name, value, component=home(self.case, name), judged=judged)
+            trace.record(name, value, component=self.case.pair.home(name), judged=judged)
 
     def _record_state(self, subject: Subject, trace: Trace, state: Mapping[str, Mapping[str, Any]]) -> None:
         """What is kept of each parameter tells which optimizer took it."""
         for name in self.shapes:
             kept = sorted({key for own in self._names(subject, name) for key in state.get(own, {})})
-            trace.fact(f"state of {name}", kept, component=home(self.case, name))
+            trace.fact(f"state of {name}", kept, component=self.case.pair.home(name))
 
 
 CHECK = Check(

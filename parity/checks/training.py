@@ -104,7 +104,6 @@ class _Watch:
 
     def __init__(self, case: Case, subject: Subject, trace: Trace, only: int | None, choices: _Choices | None) -> None:
         self.case, self.subject, self.trace, self.only, self.choices = case, subject, trace, only, choices
-        self.homes = {link.name: link.reference for link in case.pair.components}
 
     def begin(self, update: int) -> None:
         """Move the cursor to an update."""
@@ -152,7 +151,7 @@ class _Watch:
             self._list_null(gradients)
             return
         for name, home in self._backwards(gradients):
-            if self.trace.probes is not None and home in self.homes:
+            if self.trace.probes is not None and home in self.case.pair.paths("reference"):
                 self.trace.probes.record_gradients(home)
             self.trace.record(name, gradients[name], component=home)
 
@@ -177,14 +176,11 @@ class _Watch:
 
     def _record_weights(self, policy: nn.Module) -> None:
         for name, value in self.subject.to_reference(dict(policy.named_parameters())).items():
-            self.trace.record(name, value, component=self._home(name))
-
-    def _home(self, name: str) -> str:
-        return next((home for home, path in self.homes.items() if name.startswith(f"{path}.")), name)
+            self.trace.record(name, value, component=self.case.pair.home(name))
 
     def _backwards(self, gradients: Mapping[str, Tensor]) -> list[tuple[str, str]]:
-        order = {home: number for number, home in enumerate(reversed(self.homes))}
-        named = [(name, self._home(name)) for name in gradients]
+        order = {home: number for number, home in enumerate(reversed(self.case.pair.paths("reference")))}
+        named = [(name, self.case.pair.home(name)) for name in gradients]
         return sorted(named, key=lambda entry: order.get(entry[1], len(order)))
 
     def _list_null(self, gradients: Mapping[str, Tensor]) -> None:

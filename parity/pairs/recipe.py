@@ -108,6 +108,11 @@ class Pair:
         """Component name -> module path of one side."""
         return {link.name: getattr(link, side) for link in self.components}
 
+    def home(self, parameter: str, side: str = "reference") -> str:
+        """The innermost component that a parameter of one side belongs to, or its own name where it is in none."""
+        paths = ((path, name) for name, path in self.paths(side).items() if parameter.startswith(f"{path}."))
+        return max(paths, key=lambda entry: len(entry[0]), default=("", parameter))[1]
+
     @property
     def masks(self) -> dict[str, int]:
         """Component name -> its output that marks the real slots of the others, where it has one."""

@@ -16,11 +16,12 @@ from torch import Tensor, distributed, nn
 
 from parity.agents.metta_agent import MettaAgent
 from parity.agents.pytorch.fast import Fast
-from parity.checks import compiled, devices, processes, throughput
+from parity.checks import compiled, devices, throughput
 from parity.checks import distributed as ranks
 from parity.checks.draw import sized
-from parity.checks.processes import RankError, run_ranks
 from parity.checks.registry import Check
+from parity.checks.trainer import processes
+from parity.checks.trainer.processes import RankError, run_ranks
 from parity.compare.judge import Outcome
 from parity.compare.trace import Trace
 from parity.compare.verdict import Inconclusive, Rung, Verdict

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from parity.checks.draw import sized
-from parity.checks.recomputed import recomputed
-from parity.checks.seen import SeenUpdate
-from parity.checks.watched import watch
+from parity.checks.trainer.recomputed import recomputed
+from parity.checks.trainer.seen import SeenUpdate
+from parity.checks.trainer.watched import watch
 from parity.compare.trace import Trace
 from parity.pairs.builds import Builds, Subject
 from parity.pairs.registry import registered_pairs

@@ -17,7 +17,7 @@ from parity.checks.oracles.sampling import importance_exponent, importance_weigh
 from parity.checks.oracles.schedule import calls, clipped_norm, minibatches_done
 from parity.checks.oracles.segments import last_written
 from parity.checks.registry import Example
-from parity.checks.seen import L2_INIT, REWARDS, SeenMinibatch, SeenUpdate, Values
+from parity.checks.trainer.seen import L2_INIT, REWARDS, SeenMinibatch, SeenUpdate, Values
 
 _SCORED = (ACT_LOG_PROB, ENTROPY, VALUE)
 

@@ -20,9 +20,9 @@ from parity.agents.interface import (
     VALUES,
 )
 from parity.checks.oracles.segments import last_written
-from parity.checks.recomputed import Plan
 from parity.checks.registry import Example
-from parity.checks.seen import REWARDS
+from parity.checks.trainer.recomputed import Plan
+from parity.checks.trainer.seen import REWARDS
 from parity.compare.trace import Trace
 from parity.pairs.builds import Subject
 from parity.pairs.training import Training

@@ -22,11 +22,6 @@ ACCUMULATED = 2
 NUMBERS = Numbers(learning_rate=0.01, beta1=0.9, beta2=0.999, eps=1e-3, weight_decay=0.0)
 
 
-def home(case: Case, name: str) -> str:
-    """The component that a reference parameter belongs to, or its own name."""
-    return next((link.name for link in case.pair.components if name.startswith(f"{link.reference}.")), name)
-
-
 @dataclass
 class _Step:
     """What was seen around one optimizer step, by parameter."""
@@ -140,7 +135,7 @@ class Update:
     ) -> None:
         trace.phase = phase
         for name, value in subject.to_reference(dict(values)).items():
-            trace.record(name, value, component=component or home(self.case, name))
+            trace.record(name, value, component=component or self.case.pair.home(name))
 
     def _steps(self, subject: Subject) -> list[_Step]:
         """The steps of the update; both programs look at one run."""

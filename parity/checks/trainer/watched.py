@@ -23,7 +23,7 @@ from parity.agents.interface import (
     VALUES,
 )
 from parity.checks.registry import Example
-from parity.checks.seen import L2_INIT, REWARDS, Act, SeenMinibatch, SeenUpdate, Values
+from parity.checks.trainer.seen import L2_INIT, REWARDS, Act, SeenMinibatch, SeenUpdate, Values
 from parity.compare.trace import Trace
 from parity.pairs.builds import Subject
 from parity.pairs.training import Trainer, Training

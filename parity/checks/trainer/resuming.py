@@ -32,17 +32,13 @@ def record_state(case: Case, subject: Subject, policy: Any, trace: Trace) -> Non
 
 def _record_weights(case: Case, subject: Subject, policy: nn.Module, trace: Trace) -> None:
     for name, value in subject.to_reference(dict(policy.named_parameters())).items():
-        trace.record(name, value, component=_home(case, "reference", name))
-
-
-def _home(case: Case, side: str, name: str) -> str:
-    return next((home for home, path in case.pair.paths(side).items() if name.startswith(f"{path}.")), name)
+        trace.record(name, value, component=case.pair.home(name))
 
 
 def _in_order(case: Case, side: str, named: Iterable[tuple[str, T]]) -> list[tuple[str, T]]:
     """Component and value, in the components' order, whatever order a side registers them in."""
     order = {home: number for number, home in enumerate(case.pair.paths(side))}
-    homes = [(_home(case, side, name), value) for name, value in named]
+    homes = [(case.pair.home(name, side), value) for name, value in named]
     return sorted(homes, key=lambda entry: order.get(entry[0], len(order)))
 
 
