@@ -77,26 +77,50 @@ def _same(obj: Any, memo: dict[int, Any]) -> Any:
 def _cloned(obj: Tensor, memo: dict[int, Any]) -> Tensor:
     """What a tensor's own ``__deepcopy__`` makes of one that is alone on its storage."""
     if id(obj) not in memo:
-        value = obj.detach().clone()
-        memo[id(obj)] = nn.Parameter(value, obj.requires_grad) if isinstance(obj, nn.Parameter) else value
+        memo[id(obj)] = _like(obj, obj.detach().clone(), memo)
     return memo[id(obj)]
+
+
+def _viewing(obj: Tensor, memo: dict[int, Any]) -> Tensor:
+    """A copy that views one copy of the storage, as all others do that shared it.
+
+    Parameters lose that in their own ``__deepcopy__``: a weight that something else is a view of by mistake would be
+    right in every copy.
+    """
+    if id(obj) not in memo:
+        storage = obj.untyped_storage()
+        copied = memo.setdefault(storage.data_ptr(), storage.clone())
+        value = torch.empty(0, dtype=obj.dtype, device=obj.device)
+        value.set_(copied, obj.storage_offset(), obj.size(), obj.stride())
+        memo[id(obj)] = _like(obj, value, memo)
+    return memo[id(obj)]
+
+
+def _like(obj: Tensor, value: Tensor, memo: dict[int, Any]) -> Tensor:
+    found = nn.Parameter(value, obj.requires_grad) if isinstance(obj, nn.Parameter) else value
+    if vars(obj):
+        vars(found).update(copy.deepcopy(vars(obj), memo))
+    return found
 
 
 def _how(aside: list[tuple[bool, Any]]) -> list[tuple[_Copy, Any]]:
     """How each object that was set aside is copied."""
 
     def plain(obj: Any) -> bool:
-        return type(obj) in (Tensor, nn.Parameter) and obj.layout == torch.strided
+        if type(obj) not in (Tensor, nn.Parameter) or obj.layout != torch.strided:
+            return False
+        return type(obj) is nn.Parameter or not obj.requires_grad
 
     on_storage = Counter(obj.untyped_storage().data_ptr() for _, obj in aside if plain(obj))
 
-    def alone(obj: Any) -> bool:
-        if not plain(obj) or vars(obj) or (obj.requires_grad and type(obj) is Tensor):
-            return False
+    def copied(obj: Any) -> _Copy:
+        if not plain(obj):
+            return copy.deepcopy
         storage = obj.untyped_storage()
-        return on_storage[storage.data_ptr()] == 1 and storage.nbytes() == obj.nbytes
+        alone = on_storage[storage.data_ptr()] == 1 and storage.nbytes() == obj.nbytes
+        return _cloned if alone or not storage.nbytes() else _viewing
 
-    return [(_same if not own else _cloned if alone(obj) else copy.deepcopy, obj) for own, obj in aside]
+    return [(copied(obj) if own else _same, obj) for own, obj in aside]
 
 
 class Original:

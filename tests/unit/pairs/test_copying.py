@@ -57,6 +57,18 @@ def test_nothing_is_shared_with_the_original():
     assert all(torch.equal(a, b) for a, b in zip(module.parameters(), again.parameters(), strict=True))
 
 
+def test_a_parameter_goes_on_sharing_storage_with_what_views_it():
+    module = nn.Linear(3, 3)
+    module.start = nn.Buffer(module.weight.detach())
+    module.row = nn.Buffer(module.weight.detach()[1])
+    found = Original(module).copy()
+    with torch.no_grad():
+        found.weight.fill_(5.0)
+    assert bool((found.start == 5.0).all()) and bool((found.row == 5.0).all())
+    assert not bool((module.weight == 5.0).any())
+    assert found.weight.requires_grad and not found.start.requires_grad
+
+
 def test_values_are_those_of_the_moment():
     module = Tied()
     original = Original(module)
