@@ -22,7 +22,7 @@ PYTEST := $(BIN)/pytest --hypothesis-profile=$(PROFILE) --parity-report=reports
 # Benchmarks mean nothing beside other processes, so parallel runs switch them off instead of being warned about them.
 PARALLEL := -n $(WORKERS) --dist worksteal --benchmark-disable
 
-.PHONY: help setup parity test lint nightly false-alarms bench parity-gpu clean
+.PHONY: help setup parity test lint nightly faults false-alarms bench parity-gpu clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ lint: $(STAMP) ## Style, formatting, types and import contracts
 nightly: $(STAMP) ## What is too long for a pull request: more examples, inductor, long training, the collapse watch
 	$(MAKE) parity PROFILE=parity-nightly
 	$(PYTEST) -m nightly tests/meta tests/nightly $(PARALLEL)
+
+faults: $(STAMP) ## Plant every fault and the mutants; writes reports/faults.{json,md}
+	$(BIN)/python -m parity faults
 
 false-alarms: $(STAMP) ## Clean pairs and negative controls at length; writes reports/false-alarms.json
 	$(BIN)/python -m parity false-alarms

@@ -85,6 +85,16 @@ def parser() -> argparse.ArgumentParser:
     alarms.add_argument("--out", metavar="FILE", type=Path, default=Path("reports/false-alarms.json"))
     alarms.set_defaults(command=_later("false_alarms", "false_alarms"))
 
+    power = commands.add_parser("faults", help="plant faults and mutants: what do the checks see?")
+    power.add_argument("pair", metavar="PAIR", nargs="?", default="*", help="name or glob (default: all)")
+    power.add_argument("--only", choices=("fault", "mutant"), help="named faults or mutants alone")
+    power.add_argument("--every", action="store_true", help="every mutant, not one per function and rule")
+    power.add_argument("--seed", metavar="N", type=_count(0), default=0, help="draws those (default: 0)")
+    power.add_argument("--shard", metavar="I/N", type=_shard, default=(1, 1), help="the I-th of N parts (default: 1/1)")
+    power.add_argument("--processes", metavar="N", type=_count(1), default=2, help="side by side (default: 2)")
+    power.add_argument("--out", metavar="FILE", type=Path, default=Path("reports/faults.json"))
+    power.set_defaults(command=_later("faults", "faults"))
+
     manifest = commands.add_parser("manifest", help="compare the planned cells of the shipped pairs with the manifest")
     manifest.add_argument("--write", action="store_true", help="update the manifest")
     manifest.set_defaults(command=_later("manifest", "manifest"))
@@ -105,3 +115,10 @@ def _count(least: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def _shard(text: str) -> tuple[int, int]:
+    part, slash, parts = text.partition("/")
+    if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no shard; write 1/4 for the first of four")
+    return int(part), int(parts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Literal
@@ -57,10 +57,16 @@ class Control:
 
 
 class Catalogue:
-    """Faults and controls of one package, filled by its decorators."""
+    """Faults and controls of one package, filled by its decorators.
 
-    def __init__(self, pair: str) -> None:
-        self.pair = pair
+    Args:
+        pair: the pair that they are planted in.
+        sources: modules of whose source mutants are made, to be judged on that pair.
+        equivalent: name of a mutant -> why it computes the same as the original.
+    """
+
+    def __init__(self, pair: str, *, sources: Iterable[str] = (), equivalent: Mapping[str, str] | None = None) -> None:
+        self.pair, self.sources, self.equivalent = pair, tuple(sources), dict(equivalent or {})
         self.faults: dict[str, Fault] = {}
         self.controls: dict[str, Control] = {}
 

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import select
-import signal
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
-
 from parity.checks.catalogue import CHECKS
 from parity.compare.verdict import Verdict
 from parity.conditions import judging
+from parity.faults.children import ChildDied, ChildTimeout, in_child
 from parity.faults.mutation.mutants import Mutant, NotPlanted, mutated
 from parity.pairs.recipe import Pair
 from parity.results import Cell, Result
@@ -68,30 +63,14 @@ def fate(mutant: Mutant, pair: Pair, *, checks: Iterable[str] | None = None, sec
     """
     names = [name for name in CHECKS if name not in LEFT_OUT] if checks is None else list(checks)
     started = time.perf_counter()
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            os.close(reading)
-            _silence()
-            with os.fdopen(writing, "w") as pipe:
-                json.dump(dataclasses.asdict(_judge(mutant, pair, names)), pipe)
-            code = 0
-        finally:
-            os._exit(code)  # no clean-up of the parent's things
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        text = _read(pipe.fileno(), seconds)
-    if text is None:
-        os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    took = time.perf_counter() - started
-    if text is None:
-        return Fate(mutant.name, pair.name, "timeout", seconds=took)
-    if not text:
-        return Fate(mutant.name, pair.name, "crash", seconds=took, reason="the process died")
-    return dataclasses.replace(Fate(**json.loads(text)), seconds=took)
+    found = Fate(mutant.name, pair.name, "survived")
+    try:
+        found = Fate(**in_child(lambda: dataclasses.asdict(_judge(mutant, pair, names)), seconds))
+    except ChildTimeout as error:
+        found = dataclasses.replace(found, kind="timeout", reason=str(error))
+    except ChildDied as error:
+        found = dataclasses.replace(found, kind="crash", reason=str(error))
+    return dataclasses.replace(found, seconds=time.perf_counter() - started)
 
 
 def _judge(mutant: Mutant, pair: Pair, names: list[str]) -> Fate:
@@ -121,24 +100,3 @@ def _kill(result: Result) -> dict[str, Any]:
         "place": place,
         "reason": result.reason,
     }
-
-
-def _read(descriptor: int, seconds: float) -> str | None:
-    """Everything that is written until the other end closes; None when that takes longer."""
-    end, parts = time.perf_counter() + seconds, []
-    while True:
-        left = end - time.perf_counter()
-        if left <= 0 or not select.select([descriptor], [], [], left)[0]:
-            return None
-        part = os.read(descriptor, 65536)
-        if not part:
-            return b"".join(parts).decode()
-        parts.append(part)
-
-
-def _silence() -> None:
-    """A mutant may print and warn; that is nobody's business."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
-    torch.set_num_threads(1)

@@ -101,10 +101,11 @@ def mutated(mutant: Mutant) -> Iterator[None]:
         finally:
             setattr(owner, last, attribute)
         return
+    in_defaults = function.in_defaults(node)
     _replace(tree, node, instead)
     ast.fix_missing_locations(tree)
     before = original.__code__, original.__defaults__, original.__kwdefaults__
-    if function.in_defaults(node):
+    if in_defaults:
         changed = _alone(function.node, original)
         original.__defaults__, original.__kwdefaults__ = changed.__defaults__, changed.__kwdefaults__
     else:

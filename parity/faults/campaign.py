@@ -1,0 +1,152 @@
+"""A campaign: named faults against every check and against today's means, mutants until their first kill."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from parity.checks.catalogue import CHECKS
+from parity.compare.verdict import Verdict
+from parity.conditions import judging
+from parity.faults.children import ChildDied, ChildTimeout, in_child
+from parity.faults.mutation.fates import LEFT_OUT, fate
+from parity.faults.mutation.mutants import Mutant, mutants_of
+from parity.faults.plant import planted
+from parity.faults.registry import Catalogue, Fault, load_catalogues
+from parity.faults.rivals import RIVALS, sees
+from parity.pairs.recipe import Pair
+from parity.pairs.registry import registered_pairs
+from parity.results import Cell
+from parity.runner import Session, run_cell
+
+#: Examples of each check but the declared one, which draws its own number: a matrix has thousands of cells.
+EXAMPLES = 2
+SECONDS = 300.0
+#: Seeds of clean pairs that today's means are held against.
+CLEAN_SEEDS = 20
+
+Task = tuple[str, str, str]
+"""``fault``, ``mutant``, ``control`` or ``clean``; the pair; the name (of a clean pair, the seed)."""
+
+
+def tasks(pairs: Iterable[str], *, kinds: Iterable[str], every: bool = False, seed: int = 0) -> list[Task]:
+    """All tasks for some pairs, in a fixed order that mixes short and long ones.
+
+    Args:
+        pairs: their names.
+        kinds: which kinds.
+        every: all mutants, not one per function and rule, and those listed as equivalent too.
+        seed: decides which mutant stands for its function and rule.
+    """
+    catalogues = load_catalogues()
+    found: list[Task] = []
+    for pair in pairs:
+        catalogue = catalogues.get(pair)
+        if catalogue is None:
+            continue
+        names = {
+            "fault": list(catalogue.faults),
+            "control": list(catalogue.controls),
+            "clean": [str(number) for number in range(CLEAN_SEEDS)],
+            "mutant": [mutant.name for mutant in chosen(catalogue, every=every, seed=seed)],
+        }
+        found += [(kind, pair, name) for kind in kinds for name in names[kind]]
+    random.Random(0).shuffle(found)
+    return found
+
+
+def chosen(catalogue: Catalogue, *, every: bool = False, seed: int = 0) -> list[Mutant]:
+    """The mutants of a catalogue's sources: one per function and rule, drawn by ``seed``, or every single one."""
+    mutants = [mutant for module in catalogue.sources for mutant in mutants_of(module)]
+    if every:
+        return mutants
+    groups: dict[tuple[str, str, str], list[Mutant]] = {}
+    for mutant in mutants:
+        if mutant.name not in catalogue.equivalent:
+            groups.setdefault((mutant.module, mutant.function, mutant.rule), []).append(mutant)
+    return [random.Random(f"{seed} {key}").choice(group) for key, group in groups.items()]
+
+
+def perform(task: Task) -> dict[str, Any]:
+    """Do one task; the answer holds ``kind``, ``pair``, ``name``, ``seconds`` and what was found."""
+    kind, pair, name = task
+    started = time.perf_counter()
+    found = _PERFORMED[kind](registered_pairs()[pair], name)
+    return {"kind": kind, "pair": pair, "name": name, **found, "seconds": time.perf_counter() - started}
+
+
+def start_process() -> None:
+    """Make a process ready to perform tasks."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+    registered_pairs()
+    load_catalogues()
+
+
+def _fault(pair: Pair, name: str) -> dict[str, Any]:
+    fault = load_catalogues()[pair.name].faults[name]
+    about = {key: getattr(fault, key) for key in ("origin", "place", "check", "component", "phase")}
+    try:
+        return {**about, **in_child(lambda: _row(pair, fault), SECONDS)}
+    except (ChildTimeout, ChildDied) as error:
+        return {**about, "caught_by": [], "found": "", "pinned": False, "rivals": [], "reason": str(error)}
+
+
+def _row(pair: Pair, fault: Fault) -> dict[str, Any]:
+    """One row of the kill matrix."""
+    caught: list[str] = []
+    place, found = "", None
+    with judging(profile="parity-ci"), planted(fault.plant) as patcher:
+        faulty = dataclasses.replace(pair, fault_hooks=tuple(patcher.hooks))
+        session = Session(faulty)
+        for name, check in CHECKS.items():
+            declared = name == fault.check
+            if name in LEFT_OUT and not declared:
+                continue
+            cell = Cell(pair.name, name, "cpu", check.dtypes[0])
+            result = run_cell(session, cell, shrink=False, max_examples=None if declared else EXAMPLES)
+            if not result.verdict.passed:
+                caught.append(name)
+            if declared and result.verdict is Verdict.DIVERGENT:
+                found = result.divergence
+                place = f"{found['component']} / {found['phase']}" if found else ""
+        rivals = [name for name, rival in RIVALS.items() if sees(rival, faulty, 0)]
+    pinned = found is not None and (found["component"], found["phase"]) == (fault.component, fault.phase)
+    return {"caught_by": caught, "found": place, "pinned": pinned, "rivals": rivals, "reason": ""}
+
+
+def _mutant(pair: Pair, name: str) -> dict[str, Any]:
+    mutant = next(mutant for mutant in mutants_of(name.partition(":")[0]) if mutant.name == name)
+    found = dataclasses.asdict(fate(mutant, pair))
+    about = {key: getattr(mutant, key) for key in ("module", "function", "line", "rule", "before", "after")}
+    outcome = {key: found[key] for key in ("check", "place", "reason")}
+    reason = load_catalogues()[pair.name].equivalent.get(name, "")
+    return {**about, "fate": found["kind"], **outcome, "equivalent": reason}
+
+
+def _control(pair: Pair, name: str) -> dict[str, Any]:
+    control = load_catalogues()[pair.name].controls[name]
+
+    def run() -> list[str]:
+        with judging(profile="parity-ci"), planted(control.plant) as patcher:
+            changed = dataclasses.replace(pair, fault_hooks=tuple(patcher.hooks))
+            return [name for name, rival in RIVALS.items() if sees(rival, changed, 0)]
+
+    return {"rivals": in_child(run, SECONDS)}
+
+
+def _clean(pair: Pair, seed: str) -> dict[str, Any]:
+    def run() -> list[str]:
+        with judging(profile="parity-ci"):
+            return [name for name, rival in RIVALS.items() if sees(rival, pair, int(seed))]
+
+    return {"rivals": in_child(run, SECONDS)}
+
+
+_PERFORMED = {"fault": _fault, "mutant": _mutant, "control": _control, "clean": _clean}

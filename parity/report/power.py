@@ -1,0 +1,164 @@
+"""Detection power as figures, as text and as Markdown: kill matrix, mutants, and today's means beside ours."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+#: What is promised: shares of named faults caught and pinned, of mutants that are not equivalent killed.
+LEAST_CAUGHT, LEAST_PINNED, LEAST_KILLED = 1.0, 0.95, 0.97
+
+Answers = Sequence[Mapping[str, Any]]
+OURS = "parity"
+
+
+def figures(answers: Answers) -> dict[str, Any]:
+    """Count what a campaign's tasks answered.
+
+    Returns:
+        ``named`` (total, caught, pinned, and per check how many it catches and how many it alone), ``mutants`` (total,
+        and per fate) and ``means`` (kills, of, false alarms, clean), each only where there are such tasks.
+    """
+    faults, mutants, clean = (
+        [answer for answer in answers if answer["kind"] in kinds]
+        for kinds in (("fault",), ("mutant",), ("control", "clean"))
+    )
+    found: dict[str, Any] = {}
+    if faults:
+        by, alone = Counter[str](), Counter[str]()
+        for fault in faults:
+            by.update(fault["caught_by"])
+            alone.update(fault["caught_by"] if len(fault["caught_by"]) == 1 else [])
+        found["named"] = {
+            "total": len(faults),
+            "caught": sum(bool(fault["caught_by"]) for fault in faults),
+            "pinned": sum(fault["pinned"] for fault in faults),
+            "by_check": {check: {"catches": by[check], "alone": alone[check]} for check in sorted(by)},
+        }
+    if mutants:
+        judged = [mutant for mutant in mutants if mutant["fate"] != "not planted"]
+        counts = Counter(
+            "equivalent" if mutant["fate"] == "survived" and mutant["equivalent"] else mutant["fate"]
+            for mutant in judged
+        )
+        found["mutants"] = {"generated": len(mutants), "planted": len(judged), **counts}
+    if faults:
+        means = {name for answer in (*faults, *clean) for name in answer["rivals"]}
+        found["means"] = {
+            name: {
+                "kills": sum(name in fault["rivals"] for fault in faults),
+                "of": len(faults),
+                "false_alarms": sum(name in answer["rivals"] for answer in clean),
+                "clean": len(clean),
+            }
+            for name in sorted(means)
+        }
+    return found
+
+
+def reached(content: Mapping[str, Any]) -> bool:
+    """Whether a campaign found what is promised."""
+    named, mutants = content["figures"].get("named"), content["figures"].get("mutants")
+    if named is not None:
+        total = named["total"]
+        if named["caught"] < LEAST_CAUGHT * total or named["pinned"] < LEAST_PINNED * total:
+            return False
+    return mutants is None or _killed(mutants) >= LEAST_KILLED * _killable(mutants)
+
+
+def summary(content: Mapping[str, Any]) -> str:
+    """A few lines for a terminal."""
+    return "\n".join(line.replace("**", "") for line in _sentences(content["figures"]))
+
+
+def to_markdown(content: Mapping[str, Any]) -> str:
+    """The campaign as a page."""
+    found, answers = content["figures"], content["answers"]
+    parts = ["## Detection power", *(f"- {line}" for line in _sentences(found))]
+    if "means" in found:
+        rows = [["means", "named faults seen", "false alarms on clean pairs and harmless rewrites"]]
+        named = found["named"]
+        rows.append([OURS, _share(named["caught"], named["total"]), "see `false-alarms.json`"])
+        for name, counts in found["means"].items():
+            alarms = _share(counts["false_alarms"], counts["clean"]) if counts["clean"] else "not measured"
+            rows.append([name, _share(counts["kills"], counts["of"]), alarms])
+        parts += ["", "### Beside what people use today", "", *_table(rows)]
+    if "named" in found:
+        rows = [["check", "catches", "it alone"]]
+        rows += [[name, str(c["catches"]), str(c["alone"])] for name, c in found["named"]["by_check"].items()]
+        parts += ["", "### What each check catches", "", *_table(rows)]
+    survivors = [answer for answer in _of(answers, "mutant") if answer["fate"] == "survived"]
+    if survivors:
+        rows = [["mutant", "line", "before", "after", "equivalent because"]]
+        rows += [
+            [f"`{a['name']}`", str(a["line"]), _code(a["before"]), _code(a["after"]), a["equivalent"]]
+            for a in survivors
+        ]
+        parts += ["", "### Mutants that survive", "", *_table(rows)]
+    faults = _of(answers, "fault")
+    if faults:
+        checks = list(found["named"]["by_check"])
+        rows = [["fault", "pair", *checks, "pinned"]]
+        rows += [
+            [a["name"], a["pair"], *("x" if check in a["caught_by"] else "" for check in checks), _pin(a)]
+            for a in faults
+        ]
+        parts += ["", "### Kill matrix", "", *_table(rows)]
+    versions = ", ".join(f"{name} {number}" for name, number in content["platform"]["versions"].items())
+    parts += ["", f"<sub>{content['date']}; {content['seconds'] / 60:.0f} min; {versions}</sub>"]
+    return "\n".join(parts) + "\n"
+
+
+def _sentences(found: Mapping[str, Any]) -> list[str]:
+    lines = []
+    if "named" in found:
+        named = found["named"]
+        lines.append(
+            f"named faults: **{_share(named['caught'], named['total'])}** caught, "
+            f"**{_share(named['pinned'], named['total'])}** pinned where they were planted"
+        )
+    if "mutants" in found:
+        mutants = found["mutants"]
+        how = ", ".join(
+            f"{mutants.get(fate, 0)} by {word}"
+            for fate, word in (("divergence", "divergence"), ("crash", "crash"), ("timeout", "time"))
+        )
+        lines.append(
+            f"mutants: {mutants['planted']} of {mutants['generated']} planted, {mutants.get('equivalent', 0)} of them "
+            f"equivalent; of the rest **{_share(_killed(mutants), _killable(mutants))}** killed ({how})"
+        )
+    return lines
+
+
+def _of(answers: Answers, *kinds: str) -> list[Mapping[str, Any]]:
+    return [answer for answer in answers if answer["kind"] in kinds]
+
+
+def _is_equivalent(mutant: Mapping[str, Any]) -> bool:
+    return mutant["fate"] == "survived" and bool(mutant["equivalent"])
+
+
+def _killed(mutants: Mapping[str, int]) -> int:
+    return sum(mutants.get(fate, 0) for fate in ("divergence", "crash", "timeout"))
+
+
+def _killable(mutants: Mapping[str, int]) -> int:
+    return mutants["planted"] - mutants.get("equivalent", 0)
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part} of {whole} ({part / whole:.1%})" if whole else "none"
+
+
+def _pin(fault: Mapping[str, Any]) -> str:
+    return "yes" if fault["pinned"] else f"{fault['found'] or 'nowhere'}, not {fault['component']} / {fault['phase']}"
+
+
+def _code(text: str) -> str:
+    return f"`{text.replace('|', chr(92) + '|')}`" if text else ""
+
+
+def _table(rows: list[list[str]]) -> list[str]:
+    head, *body = rows
+    return [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *(f"| {' | '.join(row)} |" for row in body)]

@@ -1,0 +1,35 @@
+"""A sample of the mutants that ``make faults`` judges: each is seen by a check, or listed as equivalent."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+from concurrent.futures import ProcessPoolExecutor
+
+import pytest
+
+from parity.faults.campaign import perform, start_process, tasks
+from parity.faults.mutation.mutants import mutants_of
+from parity.faults.registry import load_catalogues
+from parity.pairs.registry import registered_pairs
+
+SAMPLE, SEED = 24, 20_261_121
+
+
+@pytest.mark.timeout(600)
+def test_a_sample_of_the_mutants_is_seen() -> None:
+    found = random.Random(SEED).sample(tasks(registered_pairs(), kinds=["mutant"]), SAMPLE)
+    # a process of its own: where a test ran backward before, torch would refuse it in the forked children
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, initializer=start_process) as pool:
+        answers = list(pool.map(perform, found))
+    survivors = [answer for answer in answers if answer["fate"] == "survived" and not answer["equivalent"]]
+    assert [(answer["name"], answer["before"], answer["after"]) for answer in survivors] == []
+    assert sum(answer["fate"] == "divergence" for answer in answers) >= SAMPLE // 4
+
+
+def test_equivalents_are_mutants_that_exist() -> None:
+    for catalogue in load_catalogues().values():
+        names = {mutant.name for module in catalogue.sources for mutant in mutants_of(module)}
+        assert set(catalogue.equivalent) <= names
+        assert all(reason.strip() for reason in catalogue.equivalent.values())

@@ -1,0 +1,71 @@
+"""Detection power: counts, promises and the page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from parity.report.power import figures, reached, summary, to_markdown
+
+
+def fault(name: str, *caught: str, pinned: bool = True, means: tuple[str, ...] = ()) -> dict[str, Any]:
+    return {
+        "kind": "fault", "pair": "fast", "name": name, "caught_by": list(caught), "pinned": pinned,
+        "rivals": list(means), "found": "fc1 / forward", "component": "fc2", "phase": "forward",
+    }  # fmt: skip
+
+
+def mutant(name: str, fate: str, equivalent: str = "") -> dict[str, Any]:
+    return {
+        "kind": "mutant", "pair": "fast", "name": name, "fate": fate, "equivalent": equivalent, "line": 3,
+        "before": "a | b", "after": "a & b",
+    }  # fmt: skip
+
+
+def clean(*means: str) -> dict[str, Any]:
+    return {"kind": "clean", "pair": "fast", "name": "0", "rivals": list(means)}
+
+
+def content(answers: list[dict[str, Any]]) -> dict[str, Any]:
+    platform = {"versions": {"torch": "2.13.0"}}
+    return {"figures": figures(answers), "answers": answers, "date": "today", "seconds": 60.0, "platform": platform}
+
+
+FOUND = [
+    fault("a", "forward", "memory", means=("means",)),
+    fault("b", "memory", pinned=False),
+    mutant("m:f:operator:1", "divergence"),
+    mutant("m:f:operator:2", "crash"),
+    mutant("m:f:operator:3", "survived", "the same"),
+    mutant("m:f:operator:4", "not planted"),
+    clean(),
+    clean("means"),
+]
+
+
+def test_what_is_counted() -> None:
+    found = figures(FOUND)
+    assert found["named"] == {
+        "total": 2,
+        "caught": 2,
+        "pinned": 1,
+        "by_check": {"forward": {"catches": 1, "alone": 0}, "memory": {"catches": 2, "alone": 1}},
+    }
+    assert found["mutants"] == {"generated": 4, "planted": 3, "divergence": 1, "crash": 1, "equivalent": 1}
+    assert found["means"] == {"means": {"kills": 1, "of": 2, "false_alarms": 1, "clean": 2}}
+
+
+def test_promises() -> None:
+    assert not reached(content(FOUND))  # one of two is not pinned
+    assert reached(content([fault("a", "forward"), *FOUND[2:]]))
+    assert not reached(content([fault("a"), *FOUND[2:]]))
+    assert not reached(content([*FOUND[2:], mutant("m:f:operator:5", "survived")]))
+    assert reached(content([mutant("m:f:operator:1", "timeout")]))
+
+
+def test_the_page_names_survivors_and_what_is_pinned_elsewhere() -> None:
+    page = to_markdown(content(FOUND))
+    assert "**2 of 2 (100.0%)** caught" in page
+    assert "2 of 2 (100.0%) killed (1 by divergence, 1 by crash, 0 by time)" in summary(content(FOUND))
+    assert "| `m:f:operator:3` | 3 | `a \\| b` | `a & b` | the same |" in page
+    assert "| b | fast |  | x | fc1 / forward, not fc2 / forward |" in page
+    assert "| means | 1 of 2 (50.0%) | 1 of 2 (50.0%) |" in page
