@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
 from parity.agents.interface import (
     ACT_LOG_PROB,
@@ -69,6 +70,8 @@ def watch(
             trainer.update()
     except Enough:
         pass
+    finally:
+        watcher.detach()
     trace.update = trace.minibatch = None
     return watcher.updates
 
@@ -84,6 +87,7 @@ class _Watcher:
         self.evaluated: Values = {}
         self.gradients: Values = {}
         self.squares: dict[str, Tensor] = {}
+        self.hooks: list[RemovableHandle] = []
         self.trainer: Trainer
 
     @property
@@ -103,11 +107,17 @@ class _Watcher:
         policy.register_forward_hook(self._after, with_kwargs=True)
         for name, parameter in policy.named_parameters():
             if parameter.requires_grad:
-                parameter.register_post_accumulate_grad_hook(
+                hook = parameter.register_post_accumulate_grad_hook(
                     lambda p, name=name: self.squares.update({name: _square(p.grad)})
                 )
+                self.hooks.append(hook)
         trainer.optimizer.step = self._stepping(trainer.optimizer.step)
         trainer.environment.step = self._answering(trainer.environment.step)
+
+    def detach(self) -> None:
+        """Take the hooks off the parameters: torch holds them where no garbage collector looks."""
+        for hook in self.hooks:
+            hook.remove()
 
     def begin(self, update: int) -> None:
         """Open the next update."""
