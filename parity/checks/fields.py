@@ -9,7 +9,7 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
-from parity.agents.errors import ActionError, IgnoredTokensWarning, MemoryStateError, ObservationError
+from parity.agents.errors import IgnoredTokensWarning
 from parity.agents.interface import (
     ACT_LOG_PROB,
     ACTIONS,
@@ -27,7 +27,8 @@ from parity.agents.interface import (
     FieldSpec,
 )
 from parity.checks.case import Case
-from parity.checks.draw import Scene, legal_actions, open_scene, scenes
+from parity.checks.draw import Scene, open_scene, scenes
+from parity.checks.misuse import REFUSED, refused
 from parity.checks.registry import Check, Example
 from parity.compare.trace import Trace
 from parity.pairs.builds import Subject
@@ -39,7 +40,8 @@ PHASES = {"inference": "rollout", "sequence": "rollout", "training": "forward"}
 
 def _judge(case: Case, example: Example) -> None:
     scene = open_scene(case, example)
-    spec = {"experience spec": _expected_spec(scene, "memory" in case.pair.capabilities)}
+    remembers = "memory" in case.pair.capabilities
+    spec = {"experience spec": _expected_spec(scene, remembers)}
     case.facts(lambda s: {"experience spec": list(s.policy.get_agent_experience_spec().items())}, spec, scene.sides,
                phase="build")  # fmt: skip
     for mode in MODES:
@@ -55,7 +57,8 @@ def _judge(case: Case, example: Example) -> None:
             cause="a key that the policy writes must not be read back on the next call",
         )
     case.facts(lambda subject: _warned(subject, scene, case), _WARNED, scene.sides, phase="rollout")
-    case.facts(lambda subject: _refused(subject, scene), _REFUSED, scene.sides, phase="forward")
+    expected = {name: error for name, error in REFUSED.items() if remembers or error != "MemoryStateError"}
+    case.facts(lambda subject: refused(subject, scene), expected, scene.sides, phase="forward")
 
 
 def _expected_spec(scene: Scene, remembers: bool) -> list[tuple[str, FieldSpec]]:
@@ -185,52 +188,6 @@ def _warned(subject: Subject, scene: Scene, case: Case) -> dict[str, Any]:
             for _ in range(2):
                 fresh.policy(TensorDict({ENV_OBS: observations.to(subject.device)}, batch_size=[4]))
         found[name] = sum(issubclass(entry.category, IgnoredTokensWarning) for entry in caught)
-    return found
-
-
-_REFUSED = {
-    "a state argument": "MemoryStateError",
-    "an empty batch": "ObservationError",
-    "one token too few": "ObservationError",
-    "observations of dtype float32": "ObservationError",
-    "an action of an unknown type": "ActionError",
-    "an action with too large an argument": "ActionError",
-    "a float action": "ActionError",
-    "an action without a time axis": "ActionError",
-}
-
-
-def _refused(subject: Subject, scene: Scene) -> dict[str, Any]:
-    """Misuse of each kind, and the type of error it meets."""
-    environment = subject.recipe.environment
-    td, action = scene.training(subject)
-    step = scene.at(0, subject)
-    short, floating = step.clone(), step.clone()
-    short[ENV_OBS] = short[ENV_OBS][:, 1:]
-    floating[ENV_OBS] = floating[ENV_OBS].to(torch.float32)
-    unknown, large = action.clone(), action.clone()
-    unknown[0, 0, 0] = len(environment.action_names)
-    large[0, 0] = torch.tensor([0, environment.max_action_args[0] + 1])
-    flat = legal_actions(environment, (scene.batch,), scene.seed).to(subject.device)
-    calls: dict[str, tuple[TensorDictBase, Any, Any]] = {
-        "a state argument": (step.clone(), (1, 2), None),
-        "an empty batch": (step[:0], None, None),
-        "one token too few": (short, None, None),
-        "observations of dtype float32": (floating, None, None),
-        "an action of an unknown type": (td.clone(), None, unknown),
-        "an action with too large an argument": (td.clone(), None, large),
-        "a float action": (td.clone(), None, action.to(torch.float32)),
-        "an action without a time axis": (step.clone(), None, flat),
-    }
-    found: dict[str, Any] = {}
-    for name, (given, state, act) in calls.items():
-        try:
-            subject.copy().policy(given, state=state, action=act)
-            found[name] = "accepted"
-        except (ActionError, MemoryStateError, ObservationError) as error:
-            found[name] = type(error).__name__
-        except Exception as error:
-            found[name] = f"{type(error).__name__}: {error}"
     return found
 
 
