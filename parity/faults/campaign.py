@@ -122,8 +122,9 @@ def _row(pair: Pair, fault: Fault) -> dict[str, Any]:
 
 
 def _mutant(pair: Pair, name: str) -> dict[str, Any]:
-    mutant = next(mutant for mutant in mutants_of(name.partition(":")[0]) if mutant.name == name)
-    found = dataclasses.asdict(fate(mutant, pair))
+    module = name.partition(":")[0]
+    mutant = next(mutant for mutant in mutants_of(module) if mutant.name == name)
+    found = dataclasses.asdict(fate(mutant, pair, checks=load_catalogues()[pair.name].sources[module] or None))
     about = {key: getattr(mutant, key) for key in ("module", "function", "line", "rule", "before", "after")}
     outcome = {key: found[key] for key in ("check", "place", "reason")}
     reason = load_catalogues()[pair.name].equivalent.get(name, "")

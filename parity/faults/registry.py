@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Literal
@@ -61,12 +61,19 @@ class Catalogue:
 
     Args:
         pair: the pair that they are planted in.
-        sources: modules of whose source mutants are made, to be judged on that pair.
+        sources: modules of whose source mutants are made, to be judged on that pair; for each the checks that judge
+            them, in this order, or none for all.
         equivalent: name of a mutant -> why it computes the same as the original.
     """
 
-    def __init__(self, pair: str, *, sources: Iterable[str] = (), equivalent: Mapping[str, str] | None = None) -> None:
-        self.pair, self.sources, self.equivalent = pair, tuple(sources), dict(equivalent or {})
+    def __init__(
+        self,
+        pair: str,
+        *,
+        sources: Mapping[str, tuple[str, ...]] | None = None,
+        equivalent: Mapping[str, str] | None = None,
+    ) -> None:
+        self.pair, self.sources, self.equivalent = pair, dict(sources or {}), dict(equivalent or {})
         self.faults: dict[str, Fault] = {}
         self.controls: dict[str, Control] = {}
 

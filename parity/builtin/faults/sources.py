@@ -4,13 +4,21 @@ _AGENTS = "parity.agents.pytorch"
 _SHARED = ("actions", "features", "graph", "heads", "inputs", "layers", "lstm_wrapper", "pytorch_agent_mixin")
 _TRAINER = ("advantage", "checkpoint", "experience", "losses", "optimizers", "random_stream", "trainer")
 
-#: Pair -> modules.
-SOURCES = {
-    "fast": (
-        *(f"{_AGENTS}.{module}" for module in (*_SHARED, "stages", "weights", "box_trunk", "fast")),
-        *(f"parity.training.{module}" for module in _TRAINER),
-    ),
-    "latent_attn_tiny": tuple(f"{_AGENTS}.{module}" for module in ("packing", "token_memory", "tokens")),
-    "latent_attn_small": tuple(f"{_AGENTS}.{module}" for module in ("attention", "latent_attn")),
-    "example": (f"{_AGENTS}.example",),
+#: What can see a change of the trainer, dearest last; agents are judged by all checks.
+_OF_TRAINER = ("optimizer", "experience", "checkpoint", "training", "distributed")
+
+
+def _agents(*modules: str) -> dict[str, tuple[str, ...]]:
+    return {f"{_AGENTS}.{module}": () for module in modules}
+
+
+#: Pair -> module -> the checks that judge its mutants, in this order; none given stands for all.
+SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
+    "fast": {
+        **_agents(*_SHARED, "stages", "weights", "box_trunk", "fast"),
+        **{f"parity.training.{module}": _OF_TRAINER for module in _TRAINER},
+    },
+    "latent_attn_tiny": _agents("packing", "token_memory", "tokens"),
+    "latent_attn_small": _agents("attention", "latent_attn"),
+    "example": _agents("example"),
 }

@@ -78,11 +78,13 @@ def _judge(mutant: Mutant, pair: Pair, names: list[str]) -> Fate:
     try:
         with judging(profile="parity-ci"), mutated(mutant):
             session = Session(pair)
-            for name in names:
-                for dtype in CHECKS[name].dtypes:
-                    result = run_cell(session, Cell(pair.name, name, "cpu", dtype), shrink=False)
-                    if not result.verdict.passed:
-                        return dataclasses.replace(found, **_kill(result))
+            # the narrow dtype sees little that the wide one does not, so it comes last
+            cells = [(name, CHECKS[name].dtypes[0]) for name in names]
+            cells += [(name, dtype) for name in names for dtype in CHECKS[name].dtypes[1:]]
+            for name, dtype in cells:
+                result = run_cell(session, Cell(pair.name, name, "cpu", dtype), shrink=False)
+                if not result.verdict.passed:
+                    return dataclasses.replace(found, **_kill(result))
     except NotPlanted as error:
         return dataclasses.replace(found, kind="not planted", reason=str(error))
     except Exception as error:  # a session that does not open

@@ -168,7 +168,10 @@ def _judged(node: ast.AST) -> Iterator[ast.AST]:
     for field, value in ast.iter_fields(node):
         if field in ("annotation", "returns", "decorator_list", "type_params"):
             continue
-        for child in value if isinstance(value, list) else [value]:
+        children = value if isinstance(value, list) else [value]
+        if field == "body" and isinstance(node, ast.If) and isinstance(children[-1], ast.Raise):
+            continue  # what stands before a raise makes its message
+        for child in children:
             if not isinstance(child, ast.AST) or isinstance(child, ast.Raise | ast.Assert | ast.JoinedStr):
                 continue
             yield child
