@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import io
-import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from parity.agents.interface import ENV_OBS, FULL_LOG_PROBS, VALUES, Environment
 from parity.checks.case import Case
 from parity.checks.draw import SEEDS, SIZES, WEIGHTS, sized
 from parity.checks.registry import Check, Example, nightly
+from parity.checks.trainer.damaged import REFUSED, attempted, damaged
 from parity.checks.trainer.resuming import Resuming, record_state
 from parity.compare.bounds import same_bits
 from parity.compare.trace import Trace
@@ -39,9 +39,14 @@ SETTINGS = {
     "ppo": {"l2_init_loss_coef": 0.01},
     "prioritized_experience_replay": {"prio_alpha": 0.6, "prio_beta0": 0.2},
 }
-REFUSED = "refused"
 KINDS = ("a truncated file", "a corrupt file", "an empty file", "a JSON file", "foreign tensors")
 ANOTHER = "another agent's"
+#: A run of other settings is no run to go on with, but its policy can be loaded.
+OTHER_RUNS: Mapping[str, Mapping[str, Any]] = {
+    "a run of another learning rate": {"optimizer": {"learning_rate": 0.01}},
+    "a run of more agents": {"num_agents": 8, "batch_size": 64},
+    "a run of another optimizer": {"optimizer": {"type": "adam", "eps": 0.5}},
+}
 FORMS = ("a state dict of tensors", "torch.load with weights_only", "safetensors")
 
 
@@ -87,6 +92,7 @@ class _Checkpoints:
         )
         kinds = KINDS if mine == theirs else (*KINDS, ANOTHER)
         self.attempts = [f"{what} {kind}" for kind in kinds for what in ("resume from", "load")]
+        self.attempts += [f"resume from {kind}" for kind in OTHER_RUNS]
 
     def fresh(self, subject: Subject, environment: EnvironmentDescription | None = None) -> Any:
         """Another policy of the subject's kind, with other weights, that only ever saw one environment."""
@@ -94,10 +100,10 @@ class _Checkpoints:
         recipe = recipe.with_system(seed=self.recipe.system.seed + 1)
         return getattr(self.case.builds.sides(recipe, None), subject.side).copy().policy
 
-    def save(self, subject: Subject) -> Path:
+    def save(self, subject: Subject, **settings: Any) -> Path:
         """A checkpoint of the subject, moved, before its first update."""
         subject.policy.initialize_to_environment(self.moved)
-        trainer = self.training.start(subject.policy, self.moved, self.settings)
+        trainer = self.training.start(subject.policy, self.moved, {**self.settings, **settings})
         return self.training.save(trainer, Path(tempfile.mkdtemp(dir=self.folder)))
 
     def kept(self, subject: Subject, trace: Trace) -> None:
@@ -147,7 +153,9 @@ class _Checkpoints:
         """How each attempt to read something that is no checkpoint of this policy ends."""
         content = self.save(subject.copy()).read_bytes()
         other = self.sides.candidate if subject.side == "reference" else self.sides.reference
-        files = _damaged(content, self.example["permille"])
+        files = damaged(content, self.example["permille"])
+        for kind, settings in OTHER_RUNS.items():
+            files[kind] = self.save(subject.copy(), **settings).read_bytes()
         files[ANOTHER] = self.save(other.copy()).read_bytes()
         policy = self.fresh(subject)
         trainer = self.training.start(policy, self.moved, self.settings)
@@ -160,7 +168,7 @@ class _Checkpoints:
         for attempt in self.attempts:
             what, kind = next((what, attempt.removeprefix(f"{what} ")) for what in calls if attempt.startswith(what))
             path.write_bytes(files[kind])
-            found[attempt] = _attempted(calls[what], path, policy)
+            found[attempt] = attempted(calls[what], path, policy)
         return found
 
     def uncopied(self, subject: Subject, trace: Trace) -> None:
@@ -204,38 +212,6 @@ def _rotated(environment: EnvironmentDescription, by: int) -> EnvironmentDescrip
         max_action_args=largest[by:] + largest[:by],
         features={name: Feature(number, feature.normalization) for (name, feature), number in features},
     )
-
-
-def _damaged(content: bytes, permille: int) -> dict[str, bytes]:
-    """What may stand in a checkpoint's place; damage is done at so many thousandths of its length."""
-    place = len(content) * permille // 1000
-    flipped = bytearray(content)
-    flipped[place] ^= 1 << permille % 8
-    return {
-        "a truncated file": content[:place],
-        "a corrupt file": bytes(flipped),
-        "an empty file": b"",
-        "a JSON file": json.dumps({"weight": 0}).encode(),
-        "foreign tensors": safetensors.torch.save({"weight": torch.zeros(2)}),
-    }
-
-
-def _attempted(call: Callable[[], None], path: Path, policy: Any) -> str:
-    content, before = path.read_bytes(), copy.deepcopy(policy.state_dict())
-    names = (policy.original_feature_mapping(), policy.action_rows())
-    try:
-        call()
-    except Exception as error:
-        found = REFUSED if str(path) in str(error) else f"refused without the file's name: {error}"
-    else:
-        return "accepted"
-    if path.read_bytes() != content:
-        return f"{found}, but the file changed"
-    after = policy.state_dict()
-    same = all(same_bits(value, after[name]) for name, value in before.items())
-    if not same or names != (policy.original_feature_mapping(), policy.action_rows()):
-        return f"{found}, but the policy changed"
-    return found
 
 
 CHECK = Check(
