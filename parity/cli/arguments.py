@@ -79,7 +79,11 @@ def parser() -> argparse.ArgumentParser:
     alarms.add_argument("--seeds", metavar="N", type=_count(1), default=20, help="number of seeds (default: 20)")
     alarms.add_argument("--first-seed", metavar="N", type=_count(0), help="they count up from here (default: random)")
     alarms.add_argument(
-        "--examples", metavar="N", type=_count(1), default=100, help="per check and seed, all dtypes (default: 100)"
+        "--examples",
+        metavar="N",
+        type=_count(1),
+        default=100,
+        help="per check and seed, all dtypes, times the check's share (default: 100)",
     )
     alarms.add_argument("--processes", metavar="N", type=_count(1), default=2, help="side by side (default: 2)")
     alarms.add_argument("--out", metavar="FILE", type=Path, default=Path("reports/false-alarms.json"))

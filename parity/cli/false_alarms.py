@@ -31,7 +31,7 @@ _executor: Executor | None = None  # one per process
 
 
 def false_alarms(arguments: argparse.Namespace) -> int:
-    """Judge every check with every seed, its examples shared among its dtypes; 1 when anything failed."""
+    """Judge every check with every seed, its examples divided among its dtypes; 1 when anything failed."""
     select_names(arguments.check, CHECKS, "check")
     cells = plan(select_pairs(arguments.pair), checks=arguments.check)
     first = secrets.randbelow(2**31) if arguments.first_seed is None else arguments.first_seed
@@ -115,7 +115,7 @@ def _judge(cells: list[Cell], seeds: list[int], examples: int, processes: int, c
         # seed by seed, so that a run that is interrupted has seen every check
         per_check = Counter((cell.pair, cell.check, cell.device) for cell in cells)
         tasks = [
-            pool.submit(_judge_one, cell, seed, math.ceil(examples / per_check[cell.pair, cell.check, cell.device]))
+            pool.submit(_judge_one, cell, seed, _share(cell, examples / per_check[cell.pair, cell.check, cell.device]))
             for seed in seeds
             for cell in cells
         ]
@@ -130,6 +130,11 @@ def _judge(cells: list[Cell], seeds: list[int], examples: int, processes: int, c
         finally:
             pool.shutdown(cancel_futures=True)
     return results
+
+
+def _share(cell: Cell, examples: float) -> int:
+    """Fewer of a check that draws fewer: its examples are dear, or exhaustive."""
+    return max(1, math.ceil(examples * CHECKS[cell.check].share))
 
 
 def _start(cases: Path) -> None:
