@@ -13,7 +13,7 @@ from parity.agents.errors import AgentError
 from parity.checks.case import Case
 from parity.checks.draw import SEEDS, action_spaces, with_actions, with_sizes
 from parity.checks.registry import Check, Example
-from parity.compare.verdict import Divergence, DivergenceFound, Rung
+from parity.compare.verdict import different_fact
 from parity.pairs.builds import Sides, Subject
 from parity.pairs.recipe import Pair, Recipe, Recording, dtype_name
 
@@ -46,7 +46,7 @@ def _judge(case: Case, example: Example) -> None:
     outcomes = {side: type(found).__name__ for side, found in built.items()}
     if outcomes["reference"] != outcomes["candidate"]:
         shown = {side: _shown(found) for side, found in built.items()}
-        raise DivergenceFound(_fact("recipe", shown["reference"], shown["candidate"], "candidate"))
+        raise different_fact("recipe", shown["reference"], shown["candidate"], phase="build")
     reference, candidate = built["reference"], built["candidate"]
     if not isinstance(reference, Subject) or not isinstance(candidate, Subject):
         return  # both refuse the recipe, with the same type of error
@@ -137,21 +137,21 @@ def _compare_parameters(case: Case, reference: Subject, candidate: Subject) -> N
     mine, theirs = _per_component(case, reference), _per_component(case, candidate)
     for name, value in mine.items():
         if theirs.get(name) != value:
-            raise DivergenceFound(
-                dataclasses.replace(
-                    _fact(name, value, theirs.get(name), "candidate", key="parameters"),
-                    candidate_component=case.pair.paths("candidate").get(name, ""),
-                )
+            place = case.pair.paths("candidate").get(name, "")
+            raise different_fact(
+                name, value, theirs.get(name), phase="build", key="parameters", candidate_component=place
             )
     for subject in (reference, candidate):
         pointers = [value.data_ptr() for value in subject.policy.parameters()]
         if len(set(pointers)) != len(pointers):
-            raise DivergenceFound(_fact("tied parameters", "none share storage", "some do", subject.side))
+            raise different_fact("tied parameters", "none share storage", "some do", phase="build", side=subject.side)
     shared = {value.data_ptr() for value in reference.policy.parameters()} & {
         value.data_ptr() for value in candidate.policy.parameters()
     }
     if shared:
-        raise DivergenceFound(_fact("aliased parameters", "sides are separate", f"{len(shared)} shared", "both"))
+        raise different_fact(
+            "aliased parameters", "sides are separate", f"{len(shared)} shared", phase="build", side="both"
+        )
 
 
 def _per_component(case: Case, subject: Subject) -> dict[str, dict[str, int]]:
@@ -163,19 +163,6 @@ def _per_component(case: Case, subject: Subject) -> dict[str, dict[str, int]]:
         counts[home]["elements"] += value.numel()
         counts[home]["trainable"] += value.numel() if value.requires_grad else 0
     return counts
-
-
-def _fact(component: str, expected: Any, actual: Any, side: str, key: str = "") -> Divergence:
-    return Divergence(
-        kind="fact",
-        phase="build",
-        component=component,
-        key=key or component,
-        side=side,
-        reference=expected,
-        candidate=actual,
-        rung=Rung.BITS,
-    )
 
 
 CHECK = Check(

@@ -11,7 +11,7 @@ from parity.checks.oracles.initial import initial_laws
 from parity.checks.registry import Check, Example
 from parity.compare.bounds import same_bits
 from parity.compare.trace import Trace
-from parity.compare.verdict import Divergence, DivergenceFound, Rung
+from parity.compare.verdict import different_fact
 from parity.pairs.builds import Sides, Subject
 from parity.pairs.recipe import Pair, Recording
 
@@ -57,18 +57,7 @@ def _same_law(case: Case, sides: Sides) -> None:
     theirs = initial_laws(sides.candidate.to_reference(dict(sides.candidate.policy.named_parameters())))
     for name, law in mine.items():
         if not law.agrees(theirs[name]):
-            home = case.pair.home(name)
-            raise DivergenceFound(
-                Divergence(
-                    kind="fact",
-                    phase="build",
-                    component=home,
-                    key=name,
-                    reference=str(law),
-                    candidate=str(theirs[name]),
-                    rung=Rung.BITS,
-                )
-            )
+            raise different_fact(case.pair.home(name), str(law), str(theirs[name]), phase="build", key=name)
 
 
 def _seed_matters(first: Subject, again: Subject, other: Subject, threads_kept: bool) -> None:
@@ -76,12 +65,12 @@ def _seed_matters(first: Subject, again: Subject, other: Subject, threads_kept: 
     named = dict(again.policy.named_parameters())
     for name, value in first.policy.named_parameters():
         if not same_bits(value.detach(), named[name].detach()):
-            raise DivergenceFound(_fact(name, "the same bits from the same seed", "other bits"))
+            raise different_fact(name, "the same bits from the same seed", "other bits", phase="build")
     changed = dict(other.policy.named_parameters())
     if all(same_bits(value.detach(), changed[name].detach()) for name, value in first.policy.named_parameters()):
-        raise DivergenceFound(_fact("seed", "another seed gives other weights", "the same weights"))
+        raise different_fact("seed", "another seed gives other weights", "the same weights", phase="build")
     if not threads_kept:
-        raise DivergenceFound(_fact("thread count", "put back after building", "changed by building"))
+        raise different_fact("thread count", "put back after building", "changed by building", phase="build")
 
 
 def _copied(case: Case, subject: Subject) -> dict[str, str]:
@@ -97,18 +86,6 @@ def _copied(case: Case, subject: Subject) -> dict[str, str]:
             found[home] = f"{name} equals {twin}"
         drawn.append((name, value.detach()))
     return found
-
-
-def _fact(component: str, expected: str, actual: str) -> Divergence:
-    return Divergence(
-        kind="fact",
-        phase="build",
-        component=component,
-        key=component,
-        reference=expected,
-        candidate=actual,
-        rung=Rung.BITS,
-    )
 
 
 CHECK = Check(

@@ -103,6 +103,27 @@ class DivergenceFound(Exception):
         self.divergence = divergence
 
 
+def different_fact(
+    component: str, expected: Any, actual: Any, *, phase: str, key: str = "", **place: str
+) -> DivergenceFound:
+    """What to raise where a plain fact is another than expected; ``key`` is the component unless given.
+
+    ``place`` takes further fields of a Divergence: ``side``, ``candidate_component``.
+    """
+    return DivergenceFound(
+        Divergence(
+            kind="fact",
+            phase=phase,
+            component=component,
+            key=key or component,
+            reference=expected,
+            candidate=actual,
+            rung=Rung.BITS,
+            **place,  # pyright: ignore[reportArgumentType]  # the fields named are texts
+        )
+    )
+
+
 class Inconclusive(Exception):
     """A check should have judged and could not; the message says why and what would help."""
 
