@@ -68,7 +68,7 @@ def chosen(catalogue: Catalogue, *, every: bool = False, seed: int = 0) -> list[
         return mutants
     groups: dict[tuple[str, str, str], list[Mutant]] = {}
     for mutant in mutants:
-        if mutant.name not in catalogue.equivalent:
+        if not catalogue.why_equivalent(mutant.name):
             groups.setdefault((mutant.module, mutant.function, mutant.rule), []).append(mutant)
     return [random.Random(f"{seed} {key}").choice(group) for key, group in groups.items()]
 
@@ -124,11 +124,11 @@ def _row(pair: Pair, fault: Fault) -> dict[str, Any]:
 def _mutant(pair: Pair, name: str) -> dict[str, Any]:
     module = name.partition(":")[0]
     mutant = next(mutant for mutant in mutants_of(module) if mutant.name == name)
-    found = dataclasses.asdict(fate(mutant, pair, checks=load_catalogues()[pair.name].sources[module] or None))
+    catalogue = load_catalogues()[pair.name]
+    found = dataclasses.asdict(fate(mutant, pair, checks=catalogue.sources[module] or None))
     about = {key: getattr(mutant, key) for key in ("module", "function", "line", "rule", "before", "after")}
     outcome = {key: found[key] for key in ("check", "place", "reason")}
-    reason = load_catalogues()[pair.name].equivalent.get(name, "")
-    return {**about, "fate": found["kind"], **outcome, "equivalent": reason}
+    return {**about, "fate": found["kind"], **outcome, "equivalent": catalogue.why_equivalent(name)}
 
 
 def _control(pair: Pair, name: str) -> dict[str, Any]:

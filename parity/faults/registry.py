@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from importlib.metadata import entry_points
 from typing import Literal
 
@@ -63,7 +64,7 @@ class Catalogue:
         pair: the pair that they are planted in.
         sources: modules of whose source mutants are made, to be judged on that pair; for each the checks that judge
             them, in this order, or none for all.
-        equivalent: name of a mutant -> why it computes the same as the original.
+        equivalent: name of a mutant, or a glob of names -> why it computes the same as the original.
     """
 
     def __init__(
@@ -105,6 +106,10 @@ class Catalogue:
             return plant
 
         return declare
+
+    def why_equivalent(self, mutant: str) -> str:
+        """Why a mutant computes the same as the original; empty when it is not listed."""
+        return next((why for glob, why in self.equivalent.items() if fnmatchcase(mutant, glob)), "")
 
     def _refuse_twice(self, name: str) -> None:
         if name in self.faults or name in self.controls:
