@@ -52,6 +52,9 @@ class Executor:
 
     def _open(self, pair: Pair, cell: Cell) -> Session | Result:
         """The pair's session, or the cell's result when the pair cannot be opened at all."""
+        for name, session in self._sessions.items():
+            if name != pair.name:  # cells come pair by pair, and builds take hundreds of megabytes
+                session.builds.forget()
         if pair.name not in self._sessions:
             try:
                 self._sessions[pair.name] = Session(pair)

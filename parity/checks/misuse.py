@@ -15,25 +15,25 @@ from parity.checks.draw import Scene
 from parity.pairs.builds import Subject
 
 REFUSED = {
-    "no observations": "ObservationError",
+    "a state argument": "MemoryStateError",
     "an empty batch": "ObservationError",
     "one token too few": "ObservationError",
-    "tokens of two numbers": "ObservationError",
     "observations of dtype float32": "ObservationError",
+    "an action of an unknown type": "ActionError",
+    "an action with too large an argument": "ActionError",
+    "a float action": "ActionError",
+    "an action without a time axis": "ActionError",
+    "no observations": "ObservationError",
+    "tokens of two numbers": "ObservationError",
     "observations with two time axes": "ObservationError",
     "a batch size without the rows": "ObservationError",
     "dones of another shape": "ObservationError",
     "truncateds of another shape": "ObservationError",
     "environment ids of dtype float32": "ObservationError",
-    "an action of an unknown type": "ActionError",
     "an action of a negative type": "ActionError",
-    "an action with too large an argument": "ActionError",
     "an action with a negative argument": "ActionError",
-    "a float action": "ActionError",
     "an action of three numbers": "ActionError",
     "actions for one row more": "ActionError",
-    "an action without a time axis": "ActionError",
-    "a state argument": "MemoryStateError",
     "memory_h without memory_c": "MemoryStateError",
     "memory_c without memory_h": "MemoryStateError",
     "memory of another width": "MemoryStateError",
@@ -46,9 +46,11 @@ REFUSED = {
 def refused(subject: Subject, scene: Scene) -> dict[str, str]:
     """Kind of misuse -> the error that it meets, or ``accepted``."""
     found: dict[str, str] = {}
-    for name, make in _kinds(subject, scene).items():
+    policy = subject.copy().policy
+    for name, misuse in _kinds(subject, scene).items():
+        policy.reset_memory()
         try:
-            make(subject.copy().policy)
+            misuse(policy)
             found[name] = "accepted"
         except (ActionError, MemoryStateError, ObservationError) as error:
             found[name] = type(error).__name__
