@@ -49,14 +49,27 @@ LEAST_SPEED_OF_TRAINING: Mapping[str, float] = {
     "latent_attn_small": 1.5,
     "latent_attn_med": 1.25,
 }
-#: Targets that are missed, and the profile that shows why. They stay targets.
-OUT_OF_REACH: Mapping[tuple[str, str], str] = {
-    ("fast", "forward_backward_16x16"): (
-        "convolution, LSTM and the two wide layers take 9.4 of the candidate's 12.8 ms, in kernels that the reference "
-        "calls as well: with nothing else at all the ratio would be 2.2"
+
+
+@dataclasses.dataclass(frozen=True)
+class Missed:
+    """A target that is not reached: what is, less the scatter of a noisy machine, and the profile that shows why."""
+
+    least: float
+    why: str
+
+
+#: They stay targets. What is reached is a bound like any other: less than it fails.
+MISSED: Mapping[tuple[str, str], Missed] = {
+    ("fast", "forward_backward_16x16"): Missed(
+        1.5,
+        "LSTM, convolution, dense layers and tanh take 9.6 of the candidate's 13.3 ms and leave no choice of kernel; "
+        "1.7 asks for 0.6 ms of the other 3.6, which are many small operations",
     ),
-    ("example", "forward_backward_16x16"): (
-        "the LSTM of 2 x 512 takes 54 of 72 ms on both sides: with nothing else at all the ratio would be 1.3"
+    ("example", "forward_backward_16x16"): Missed(
+        1.12,
+        "the LSTM of 2 x 512 takes 38 of 57 ms, as it does in the reference, and with convolution and dense layers 53; "
+        "with nothing else at all the ratio would be 1.3",
     ),
 }
 MOST_MEMORY = 1.0
@@ -155,10 +168,10 @@ def test_the_candidate_is_no_slower_and_no_larger(sides, measure, ratio, figures
         least = LEAST_SPEED_OF_TRAINING[sides.pair.name]
     kept = figures.ratios[sides.pair.name][measure]
     assert kept.get("memory", 0.0) <= MOST_MEMORY
-    limit = OUT_OF_REACH.get((sides.pair.name, measure))
-    if limit is not None and kept["speed"] < least:
-        pytest.xfail(f"{kept['speed']:.2f}, not {least}: {limit}")
-    assert kept["speed"] >= least
+    missed = MISSED.get((sides.pair.name, measure))
+    assert kept["speed"] >= (least if missed is None else missed.least)
+    if missed is not None and kept["speed"] < least:
+        pytest.xfail(f"{kept['speed']:.2f}, not {least}: {missed.why}")
 
 
 @pytest.mark.parametrize("measure", ["forward_64", "forward_backward_16x16"])

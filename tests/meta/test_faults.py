@@ -34,10 +34,6 @@ LEAST = {
     "latent_attn_med": (6, 3),
 }
 
-#: Holes of the harness, and why: faults that are not caught or not pinned as declared, and controls that are taken for
-#: faults. One that is closed must go.
-HOLES: dict[str, str] = {}
-
 
 def named(entries: list[Fault] | list[Control]) -> list[str]:
     return [f"{entry.pair}-{entry.name}" for entry in entries]
@@ -49,21 +45,13 @@ def same_examples_every_time() -> Iterator[None]:
         yield
 
 
-def expect_hole(entry: Fault | Control, request: pytest.FixtureRequest) -> None:
-    """Expect the test of a known hole to fail."""
-    reason = HOLES.get(f"{entry.pair}-{entry.name}")
-    if reason is not None:
-        request.applymarker(pytest.mark.xfail(reason=reason, raises=AssertionError, strict=True))
-
-
 def clean(entry: Fault | Control) -> Pair:
     """The pair of a fault or control, without it."""
     return registered_pairs()[entry.pair]
 
 
 @pytest.mark.parametrize("entry", FAULTS, ids=named(FAULTS))
-def test_fault_is_caught_where_declared(entry: Fault, request: pytest.FixtureRequest) -> None:
-    expect_hole(entry, request)
+def test_fault_is_caught_where_declared(entry: Fault) -> None:
     found = run_fault(clean(entry), entry, checks=[entry.check])
     divergence = found.result.divergence
     assert divergence is not None, f"{entry.check} ends {found.result.verdict}: {found.result.reason}"
@@ -73,8 +61,7 @@ def test_fault_is_caught_where_declared(entry: Fault, request: pytest.FixtureReq
 
 
 @pytest.mark.parametrize("entry", CONTROLS, ids=named(CONTROLS))
-def test_control_stays_green(entry: Control, request: pytest.FixtureRequest) -> None:
-    expect_hole(entry, request)
+def test_control_stays_green(entry: Control) -> None:
     stays_green(entry, [name for name in CHECKS if name not in SLOW])
 
 
@@ -112,7 +99,3 @@ def test_names_are_unique() -> None:
 
 def test_every_pair_has_a_catalogue() -> None:
     assert set(registered_pairs()) <= set(CATALOGUES)
-
-
-def test_holes_name_faults_and_controls() -> None:
-    assert set(HOLES) <= {*named(FAULTS), *named(CONTROLS)}
