@@ -19,11 +19,12 @@ from parity.platform_info import platform_info
 from parity.report.files import write_json, write_text
 from parity.report.power import figures, reached, summary, to_markdown
 
-#: What is asked for -> kinds of tasks; controls and clean pairs are there for the false alarms of today's means.
+#: What is asked for -> kinds of tasks; controls and clean pairs are there for false alarms, originals to show
+#: that what kills a mutant is the mutation.
 _KINDS = {
-    None: ("fault", "control", "clean", "mutant"),
+    None: ("fault", "control", "clean", "original", "mutant"),
     "fault": ("fault", "control", "clean"),
-    "mutant": ("mutant",),
+    "mutant": ("original", "mutant"),
 }
 
 

@@ -89,9 +89,11 @@ def _viewing(obj: Tensor, memo: dict[int, Any]) -> Tensor:
     """
     if id(obj) not in memo:
         storage = obj.untyped_storage()
-        copied = memo.setdefault(storage.data_ptr(), storage.clone())
+        key = storage._cdata  # the address of the storage itself: its data has none on the meta device
+        if key not in memo:
+            memo[key] = storage.clone()
         value = torch.empty(0, dtype=obj.dtype, device=obj.device)
-        value.set_(copied, obj.storage_offset(), obj.size(), obj.stride())
+        value.set_(memo[key], obj.storage_offset(), obj.size(), obj.stride())
         memo[id(obj)] = _like(obj, value, memo)
     return memo[id(obj)]
 
@@ -111,14 +113,14 @@ def _how(aside: list[tuple[bool, Any]]) -> list[tuple[_Copy, Any]]:
             return False
         return type(obj) is nn.Parameter or not obj.requires_grad
 
-    on_storage = Counter(obj.untyped_storage().data_ptr() for _, obj in aside if plain(obj))
+    on_storage = Counter(obj.untyped_storage()._cdata for _, obj in aside if plain(obj))
 
     def copied(obj: Any) -> _Copy:
         if not plain(obj):
             return copy.deepcopy
         storage = obj.untyped_storage()
-        alone = on_storage[storage.data_ptr()] == 1 and storage.nbytes() == obj.nbytes
-        return _cloned if alone or not storage.nbytes() else _viewing
+        alone = on_storage[storage._cdata] == 1 and storage.nbytes() == obj.nbytes
+        return _cloned if alone else _viewing
 
     return [(copied(obj) if own else _same, obj) for own, obj in aside]
 

@@ -18,7 +18,8 @@ def figures(answers: Answers) -> dict[str, Any]:
 
     Returns:
         ``named`` (total, caught, pinned, and per check how many it catches and how many it alone), ``mutants`` (total,
-        and per fate) and ``means`` (kills, of, false alarms, clean), each only where there are such tasks.
+        and per fate), ``originals`` (pairs that were taken for mutants) and ``means`` (kills, of, false alarms, clean,
+        ours among them), each only where there are such tasks.
     """
     faults, mutants, clean = (
         [answer for answer in answers if answer["kind"] in kinds]
@@ -43,9 +44,16 @@ def figures(answers: Answers) -> dict[str, Any]:
             for mutant in judged
         )
         found["mutants"] = {"generated": len(mutants), "planted": len(judged), **counts}
+        found["originals"] = [a["pair"] for a in _of(answers, "original") if a["fate"] != "survived"]
     if faults:
         means = {name for answer in (*faults, *clean) for name in answer["rivals"]}
-        found["means"] = {
+        ours = {
+            "kills": found["named"]["caught"],
+            "of": len(faults),
+            "false_alarms": sum(bool(answer["caught_by"]) for answer in clean),
+            "clean": len(clean),
+        }
+        found["means"] = {OURS: ours} | {
             name: {
                 "kills": sum(name in fault["rivals"] for fault in faults),
                 "of": len(faults),
@@ -60,6 +68,9 @@ def figures(answers: Answers) -> dict[str, Any]:
 def reached(content: Mapping[str, Any]) -> bool:
     """Whether a campaign found what is promised."""
     named, mutants = content["figures"].get("named"), content["figures"].get("mutants")
+    ours = content["figures"].get("means", {}).get(OURS, {"false_alarms": 0})
+    if ours["false_alarms"] or content["figures"].get("originals"):
+        return False
     if named is not None:
         total = named["total"]
         if named["caught"] < LEAST_CAUGHT * total or named["pinned"] < LEAST_PINNED * total:
@@ -78,8 +89,6 @@ def to_markdown(content: Mapping[str, Any]) -> str:
     parts = ["## Detection power", *(f"- {line}" for line in _sentences(found))]
     if "means" in found:
         rows = [["means", "named faults seen", "false alarms on clean pairs and harmless rewrites"]]
-        named = found["named"]
-        rows.append([OURS, _share(named["caught"], named["total"]), "see `false-alarms.json`"])
         for name, counts in found["means"].items():
             alarms = _share(counts["false_alarms"], counts["clean"]) if counts["clean"] else "not measured"
             rows.append([name, _share(counts["kills"], counts["of"]), alarms])
@@ -128,6 +137,8 @@ def _sentences(found: Mapping[str, Any]) -> list[str]:
             f"mutants: {mutants['planted']} of {mutants['generated']} planted, {mutants.get('equivalent', 0)} of them "
             f"equivalent; of the rest **{_share(_killed(mutants), _killable(mutants))}** killed ({how})"
         )
+        for pair in found["originals"]:
+            lines.append(f"**the original of {pair} is taken for a mutant**: kills on it mean nothing")
     return lines
 
 

@@ -100,4 +100,4 @@ def _conclude(results: list[Result]) -> None:
     if expected:
         pytest.xfail("; ".join(result.expected_failure for result in expected))
     if all(result.verdict is Verdict.NOT_APPLICABLE for result in results):
-        pytest.skip(results[0].reason)
+        pytest.skip("; ".join(dict.fromkeys(result.reason for result in results)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -52,18 +53,18 @@ class Fate:
         return self.kind in ("divergence", "crash", "timeout")
 
 
-def fate(mutant: Mutant, pair: Pair, *, checks: Iterable[str] | None = None, seconds: float = SECONDS) -> Fate:
+def fate(mutant: Mutant | None, pair: Pair, *, checks: Iterable[str] | None = None, seconds: float = SECONDS) -> Fate:
     """Judge one mutant in a child process, which takes all that the mutant broke with it.
 
     Args:
-        mutant: see ``mutants_of``.
+        mutant: see ``mutants_of``; None judges the original, which must survive, or no kill means anything.
         pair: the clean pair; nothing may have run ``backward`` in this process, or the child cannot.
         checks: in this order; by default all, but for ``LEFT_OUT``.
         seconds: the child is killed after these.
     """
     names = [name for name in CHECKS if name not in LEFT_OUT] if checks is None else list(checks)
     started = time.perf_counter()
-    found = Fate(mutant.name, pair.name, "survived")
+    found = Fate(_name(mutant), pair.name, "survived")
     try:
         found = Fate(**in_child(lambda: dataclasses.asdict(_judge(mutant, pair, names)), seconds))
     except ChildTimeout as error:
@@ -73,10 +74,14 @@ def fate(mutant: Mutant, pair: Pair, *, checks: Iterable[str] | None = None, sec
     return dataclasses.replace(found, seconds=time.perf_counter() - started)
 
 
-def _judge(mutant: Mutant, pair: Pair, names: list[str]) -> Fate:
-    found = Fate(mutant.name, pair.name, "survived")
+def _name(mutant: Mutant | None) -> str:
+    return "original" if mutant is None else mutant.name
+
+
+def _judge(mutant: Mutant | None, pair: Pair, names: list[str]) -> Fate:
+    found = Fate(_name(mutant), pair.name, "survived")
     try:
-        with judging(profile="parity-ci"), mutated(mutant):
+        with judging(profile="parity-ci"), mutated(mutant) if mutant is not None else nullcontext():
             session = Session(pair)
             # the narrow dtype sees little that the wide one does not, so it comes last
             cells = [(name, CHECKS[name].dtypes[0]) for name in names]

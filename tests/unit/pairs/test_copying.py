@@ -105,3 +105,12 @@ def test_what_cannot_be_pickled_is_left_to_deepcopy():
     assert Original(Stubborn(2, 3)).copy().out_features == 3
     with pytest.raises(TypeError):
         Original(Outer()).copy()  # as deepcopy itself
+
+
+def test_tensors_without_data_share_nothing_by_chance():
+    module = nn.Module()
+    module.first, module.second = (nn.Buffer(torch.empty(size, device="meta")) for size in (2, 3))
+    module.none, module.nothing = nn.Buffer(torch.empty(0)), nn.Buffer(torch.empty(0, 4))
+    found = Original(module).copy()
+    assert [tuple(value.shape) for value in found.buffers()] == [(2,), (3,), (0,), (0, 4)]
+    assert [value.device.type for value in found.buffers()] == ["meta", "meta", "cpu", "cpu"]

@@ -21,8 +21,12 @@ def mutant(name: str, fate: str, equivalent: str = "") -> dict[str, Any]:
     }  # fmt: skip
 
 
-def clean(*means: str) -> dict[str, Any]:
-    return {"kind": "clean", "pair": "fast", "name": "0", "rivals": list(means)}
+def clean(*means: str, caught: tuple[str, ...] = ()) -> dict[str, Any]:
+    return {"kind": "clean", "pair": "fast", "name": "0", "rivals": list(means), "caught_by": list(caught)}
+
+
+def original(fate: str) -> dict[str, Any]:
+    return {"kind": "original", "pair": "fast", "name": "original", "fate": fate}
 
 
 def content(answers: list[dict[str, Any]]) -> dict[str, Any]:
@@ -51,7 +55,11 @@ def test_what_is_counted() -> None:
         "by_check": {"forward": {"catches": 1, "alone": 0}, "memory": {"catches": 2, "alone": 1}},
     }
     assert found["mutants"] == {"generated": 4, "planted": 3, "divergence": 1, "crash": 1, "equivalent": 1}
-    assert found["means"] == {"means": {"kills": 1, "of": 2, "false_alarms": 1, "clean": 2}}
+    assert found["originals"] == []
+    assert found["means"] == {
+        "parity": {"kills": 2, "of": 2, "false_alarms": 0, "clean": 2},
+        "means": {"kills": 1, "of": 2, "false_alarms": 1, "clean": 2},
+    }
 
 
 def test_promises() -> None:
@@ -60,6 +68,15 @@ def test_promises() -> None:
     assert not reached(content([fault("a"), *FOUND[2:]]))
     assert not reached(content([*FOUND[2:], mutant("m:f:operator:5", "survived")]))
     assert reached(content([mutant("m:f:operator:1", "timeout")]))
+    assert not reached(content([fault("a", "forward"), clean(caught=("memory",))]))
+
+
+def test_where_the_original_is_killed_no_kill_counts() -> None:
+    answers = [mutant("m:f:operator:1", "crash"), original("survived")]
+    assert reached(content(answers))
+    killed = content([answers[0], original("crash")])
+    assert not reached(killed)
+    assert "the original of fast is taken for a mutant" in summary(killed)
 
 
 def test_the_page_names_survivors_and_what_is_pinned_elsewhere() -> None:
