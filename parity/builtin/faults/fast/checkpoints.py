@@ -231,6 +231,12 @@ def agents_not_compared(patcher: Patcher) -> None:
     patcher.attribute(checkpoint, "_require_agent", lambda found, policy: None)
 
 
+@_in_checkpoint(origin="a mutant of the trainer", component="resume from a run of another learning rate", phase="load")
+def runs_not_compared(patcher: Patcher) -> None:
+    """A run goes on from another's checkpoint, whatever its settings were."""
+    patcher.attribute(checkpoint, "_require_run", lambda found, trainer: None)
+
+
 @_in_checkpoint(
     origin=f"{TRACKERS}: a copy shares what its original goes on to write",
     component="values",

@@ -217,3 +217,17 @@ def l2_init_rebased_to_the_live_weight(patch: Patcher) -> None:
         self.l2_anchor = self.weight.detach()
 
     patch.attribute(Stage, "rebase", rebase)
+
+
+@CATALOGUE.fault(origin="a mutant of the candidate", check="clipping", component="l2_init_loss", phase="forward")
+def l2_init_starts_at_the_live_weight(patch: Patcher) -> None:
+    """The start is a view of the weight from the beginning; a deep copy of the agent must not part the two."""
+
+    def make(init: Callable[..., None]) -> Callable[..., None]:
+        def __init__(self: Stage, *args: Any, **kwargs: Any) -> None:
+            init(self, *args, **kwargs)
+            self.l2_anchor = self.weight.detach()
+
+        return __init__
+
+    patch.wrap(Stage, "__init__", make)
