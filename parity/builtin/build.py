@@ -22,7 +22,10 @@ RECORDINGS = ("yard", "arena", "crowd")
 
 #: What the shipped policies can do, all of them.
 CAPABILITIES = frozenset(
-    {"action_embeddings", "clipping", "features", "keyed_init", "memory", "training", "weight_metrics"}
+    {
+        *("action_embeddings", "clipping", "component_graph", "features", "keyed_init", "memory", "training"),
+        "weight_metrics",
+    }
 )
 
 #: Reference component -> attribute of the candidate, behind the encoder, in the order of execution.
@@ -66,7 +69,7 @@ class Encoder:
     layers: tuple[str, ...] = ()
     parameters: tuple[ParameterLink, ...] = ()
     weights: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    sizes: Mapping[tuple[str, ...], int] = dataclasses.field(default_factory=dict)
+    sizes: Mapping[tuple[str, ...], float] = dataclasses.field(default_factory=dict)
     capabilities: frozenset[str] = frozenset()
 
 

@@ -20,7 +20,7 @@ _TOKENS = {
 _TOKEN_SIZES = {
     ("obs_fourier", "attr_embed_dim"): 6,
     ("obs_fourier", "num_freqs"): 3,
-    (CROSS, "mlp_ratio"): 2,
+    (CROSS, "mlp_ratio"): 2.5,
     (CROSS, "num_heads"): 2,
 }
 
@@ -52,7 +52,7 @@ def _self_roles(layers: int) -> Iterator[tuple[str, bool]]:
 
 
 def _encoder(
-    roles: dict[str, tuple[tuple[str, bool], ...]], components: dict[str, str], sizes: dict[tuple[str, ...], int]
+    roles: dict[str, tuple[tuple[str, bool], ...]], components: dict[str, str], sizes: dict[tuple[str, ...], float]
 ) -> Encoder:
     """``roles``: component -> its parameters; ``sizes``: as in ``Encoder``."""
     links = [ParameterLink("policy.components.obs_fourier.attr_embeds.weight", "policy.fourier.attr_embeds.weight")]

@@ -7,6 +7,7 @@ from parity.checks import (
     checkpoint,
     clipping,
     compiled,
+    configuration,
     construction,
     devices,
     distributed,
@@ -29,6 +30,7 @@ CHECKS: dict[str, Check] = {
     module.CHECK.name: module.CHECK
     for module in (
         construction,
+        configuration,
         initialization,
         fields,
         forward,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
 import random
 import time
@@ -43,7 +44,7 @@ def tasks(pairs: Iterable[str], *, kinds: Iterable[str], every: bool = False, se
     Args:
         pairs: their names.
         kinds: which kinds.
-        every: all mutants, not one per function and rule, and those listed as equivalent too.
+        every: all mutants, not one per function and rule.
         seed: decides which mutant stands for its function and rule.
     """
     catalogues = load_catalogues()
@@ -66,13 +67,18 @@ def tasks(pairs: Iterable[str], *, kinds: Iterable[str], every: bool = False, se
 
 def chosen(catalogue: Catalogue, *, every: bool = False, seed: int = 0) -> list[Mutant]:
     """The mutants of a catalogue's sources: one per function and rule, drawn by ``seed``, or every single one."""
-    mutants = [mutant for module in catalogue.sources for mutant in mutants_of(module)]
+    modules = dict.fromkeys(source.partition(":")[0] for source in catalogue.sources)
+    mutants = [
+        mutant
+        for module in modules
+        for mutant in mutants_of(module)
+        if catalogue.source(module, mutant.function) is not None
+    ]
     if every:
         return mutants
     groups: dict[tuple[str, str, str], list[Mutant]] = {}
     for mutant in mutants:
-        if not catalogue.why_equivalent(mutant.name):
-            groups.setdefault((mutant.module, mutant.function, mutant.rule), []).append(mutant)
+        groups.setdefault((mutant.module, mutant.function, mutant.rule), []).append(mutant)
     return [random.Random(f"{seed} {key}").choice(group) for key, group in groups.items()]
 
 
@@ -90,6 +96,7 @@ def start_process() -> None:
     torch.set_num_threads(1)
     registered_pairs()
     load_catalogues()
+    gc.freeze()  # children collect garbage: walking over what was imported would copy its pages into each
 
 
 def _fault(pair: Pair, name: str) -> dict[str, Any]:
@@ -128,10 +135,14 @@ def _mutant(pair: Pair, name: str) -> dict[str, Any]:
     module = name.partition(":")[0]
     mutant = next(mutant for mutant in mutants_of(module) if mutant.name == name)
     catalogue = load_catalogues()[pair.name]
-    found = dataclasses.asdict(fate(mutant, pair, checks=catalogue.sources[module] or None))
     about = {key: getattr(mutant, key) for key in ("module", "function", "line", "rule", "before", "after")}
-    outcome = {key: found[key] for key in ("check", "place", "reason")}
-    return {**about, "fate": found["kind"], **outcome, "equivalent": catalogue.why_equivalent(name)}
+    why = catalogue.why_equivalent(mutant)
+    if why:
+        return {**about, "fate": "listed", "check": "", "place": "", "reason": "", "equivalent": why}
+    checks = catalogue.sources[catalogue.source(module, mutant.function) or module]
+    found = fate(mutant, pair, checks=checks or None)
+    outcome = {"check": found.check, "place": found.place, "reason": found.reason}
+    return {**about, "fate": found.kind, **outcome, "equivalent": ""}
 
 
 def _original(pair: Pair, name: str) -> dict[str, Any]:

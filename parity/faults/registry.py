@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from importlib.metadata import entry_points
 from typing import Literal
 
 from parity.compare.verdict import Misuse
+from parity.faults.mutation.mutants import Mutant
 from parity.faults.plant import Patcher
 
 Plant = Callable[[Patcher], None]
@@ -57,14 +58,34 @@ class Control:
     slower: bool = False
 
 
+@dataclass(frozen=True)
+class Equivalent:
+    """Mutants that compute the same as the original.
+
+    Args:
+        mutants: a glob of names without their number: ``module:function:rule``.
+        why: a reason that a reader can verify.
+        before: a piece of the source that is changed, where a function has several that the rule changes.
+    """
+
+    mutants: str
+    why: str
+    before: str = ""
+
+    def covers(self, mutant: Mutant) -> bool:
+        """Whether the mutant is one of them."""
+        name = mutant.name.rpartition(":")[0]
+        return fnmatchcase(name, self.mutants) and self.before in mutant.before
+
+
 class Catalogue:
     """Faults and controls of one package, filled by its decorators.
 
     Args:
         pair: the pair that they are planted in.
         sources: modules of whose source mutants are made, to be judged on that pair; for each the checks that judge
-            them, in this order, or none for all.
-        equivalent: name of a mutant, or a glob of names -> why it computes the same as the original.
+            them, in this order, or none for all. ``module:glob`` takes the functions of matching names only.
+        equivalent: mutants that compute the same as the original.
     """
 
     def __init__(
@@ -72,9 +93,9 @@ class Catalogue:
         pair: str,
         *,
         sources: Mapping[str, tuple[str, ...]] | None = None,
-        equivalent: Mapping[str, str] | None = None,
+        equivalent: Iterable[Equivalent] = (),
     ) -> None:
-        self.pair, self.sources, self.equivalent = pair, dict(sources or {}), dict(equivalent or {})
+        self.pair, self.sources, self.equivalent = pair, dict(sources or {}), tuple(equivalent)
         self.faults: dict[str, Fault] = {}
         self.controls: dict[str, Control] = {}
 
@@ -107,9 +128,17 @@ class Catalogue:
 
         return declare
 
-    def why_equivalent(self, mutant: str) -> str:
+    def source(self, module: str, function: str) -> str | None:
+        """Which of the sources a function is of."""
+        for source in self.sources:
+            of, _, glob = source.partition(":")
+            if of == module and fnmatchcase(function, glob or "*"):
+                return source
+        return None
+
+    def why_equivalent(self, mutant: Mutant) -> str:
         """Why a mutant computes the same as the original; empty when it is not listed."""
-        return next((why for glob, why in self.equivalent.items() if fnmatchcase(mutant, glob)), "")
+        return next((entry.why for entry in self.equivalent if entry.covers(mutant)), "")
 
     def _refuse_twice(self, name: str) -> None:
         if name in self.faults or name in self.controls:

@@ -8,6 +8,8 @@ from typing import Any
 
 #: What is promised: shares of named faults caught and pinned, of mutants that are not equivalent killed.
 LEAST_CAUGHT, LEAST_PINNED, LEAST_KILLED = 1.0, 0.95, 0.97
+#: Listing mutants as equivalent must not become the way to get rid of them.
+MOST_EQUIVALENT = 0.1
 
 Answers = Sequence[Mapping[str, Any]]
 OURS = "parity"
@@ -39,10 +41,7 @@ def figures(answers: Answers) -> dict[str, Any]:
         }
     if mutants:
         judged = [mutant for mutant in mutants if mutant["fate"] != "not planted"]
-        counts = Counter(
-            "equivalent" if mutant["fate"] == "survived" and mutant["equivalent"] else mutant["fate"]
-            for mutant in judged
-        )
+        counts = Counter("equivalent" if mutant["fate"] == "listed" else mutant["fate"] for mutant in judged)
         found["mutants"] = {"generated": len(mutants), "planted": len(judged), **counts}
         found["originals"] = [a["pair"] for a in _of(answers, "original") if a["fate"] != "survived"]
     if faults:
@@ -75,7 +74,10 @@ def reached(content: Mapping[str, Any]) -> bool:
         total = named["total"]
         if named["caught"] < LEAST_CAUGHT * total or named["pinned"] < LEAST_PINNED * total:
             return False
-    return mutants is None or _killed(mutants) >= LEAST_KILLED * _killable(mutants)
+    if mutants is None:
+        return True
+    few_equivalent = mutants.get("equivalent", 0) <= MOST_EQUIVALENT * mutants["planted"]
+    return few_equivalent and _killed(mutants) >= LEAST_KILLED * _killable(mutants)
 
 
 def summary(content: Mapping[str, Any]) -> str:
@@ -97,14 +99,14 @@ def to_markdown(content: Mapping[str, Any]) -> str:
         rows = [["check", "catches", "it alone"]]
         rows += [[name, str(c["catches"]), str(c["alone"])] for name, c in found["named"]["by_check"].items()]
         parts += ["", "### What each check catches", "", *_table(rows)]
-    survivors = [answer for answer in _of(answers, "mutant") if answer["fate"] == "survived"]
-    if survivors:
-        rows = [["mutant", "line", "before", "after", "equivalent because"]]
+    for fate, title in (("survived", "Mutants that survive"), ("listed", "Mutants listed as equivalent")):
+        rows = [["mutant", "line", "before", "after", "because"]]
         rows += [
             [f"`{a['name']}`", str(a["line"]), _code(a["before"]), _code(a["after"]), a["equivalent"]]
-            for a in survivors
+            for a in _of(answers, "mutant")
+            if a["fate"] == fate
         ]
-        parts += ["", "### Mutants that survive", "", *_table(rows)]
+        parts += ["", f"### {title}", "", *_table(rows)] if len(rows) > 1 else []
     faults = _of(answers, "fault")
     if faults:
         checks = list(found["named"]["by_check"])
@@ -144,10 +146,6 @@ def _sentences(found: Mapping[str, Any]) -> list[str]:
 
 def _of(answers: Answers, *kinds: str) -> list[Mapping[str, Any]]:
     return [answer for answer in answers if answer["kind"] in kinds]
-
-
-def _is_equivalent(mutant: Mapping[str, Any]) -> bool:
-    return mutant["fate"] == "survived" and bool(mutant["equivalent"])
 
 
 def _killed(mutants: Mapping[str, int]) -> int:

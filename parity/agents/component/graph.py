@@ -51,7 +51,8 @@ def read_graph(components: Mapping[str, Mapping[str, Any]], source: str) -> dict
     missing = [name for name in REQUIRED if name not in components]
     if missing:
         raise ConfigError(
-            f"{file}: required component(s) {', '.join(missing)} missing; every agent needs {', '.join(REQUIRED)}"
+            f"{file}: required component(s) {', '.join(map(repr, missing))} missing; every agent needs "
+            f"{', '.join(REQUIRED)}"
         )
     nodes = {name: _read_node(name, raw, file) for name, raw in components.items()}
     for name, node in nodes.items():

@@ -112,12 +112,14 @@ def read_settings(
         source_options: keys the kind knows inside a source, beside ``name``.
 
     Raises:
-        ConfigError: a key is unknown, or ``nn_params`` or ``sources`` has the wrong form.
+        ConfigError: a key is unknown, or ``analyze_weights``, ``nn_params`` or ``sources`` has the wrong form.
     """
     known = _STRUCTURE | ANNOTATIONS | set(options)
     for key in raw:
         if key not in known:
             raise component_error(file, name, f"unknown key {key!r}; {did_you_mean(key, known)}")
+    if not isinstance(raw.get("analyze_weights", False), bool):
+        raise component_error(file, name, f"analyze_weights is {raw['analyze_weights']!r}; give true or false")
     given = raw.get("nn_params")
     if given is not None and not isinstance(given, Mapping):
         raise component_error(file, name, f"nn_params is {given!r}; give a mapping such as {{out_features: 128}}")

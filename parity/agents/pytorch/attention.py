@@ -16,13 +16,17 @@ from parity.agents.pytorch.weights import draw_normal, draw_truncated_normal
 
 
 class CrossLayer(nn.Module):
-    """Attention of the queries over the tokens, then an MLP; both are added to the queries."""
+    """Attention of the queries over the tokens, then an MLP; both are added to the queries.
+
+    Raises:
+        ConfigError: the MLP would not be a whole number wide.
+    """
 
     def __init__(self, settings: Component, index: int, *, seed: int, dtype: torch.dtype) -> None:
         super().__init__()
         role, drawn = f"layers.{index}", {"seed": seed, "dtype": dtype}
         sizes = settings.sizes
-        width, inner = sizes["query_token_dim"], sizes["query_token_dim"] * sizes["mlp_ratio"]
+        width, inner = sizes["query_token_dim"], _inner_width(settings)
         self.scale = (width // sizes["num_heads"]) ** -0.5
         self.query_norm = nn.LayerNorm(width, dtype=dtype)
         self.q_proj = encoder_linear(settings, f"{role}.q_proj", (width, width), bias=False, **drawn)
@@ -132,6 +136,16 @@ class SelfAttention(nn.Module):
         for layer in self.layers[:-1]:
             tokens = layer(tokens, tokens.shape[1])
         return self.output_proj(self.final_norm(self.layers[-1](tokens, 1).squeeze(1)))
+
+
+def _inner_width(settings: Component) -> int:
+    inner = settings.sizes["query_token_dim"] * settings.ratios["mlp_ratio"]
+    if inner < 1 or not inner.is_integer():
+        raise ConfigError(
+            f"{settings.where}: mlp_ratio times query_token_dim is {inner:g}; give a ratio that makes it a whole "
+            "number of at least 1"
+        )
+    return int(inner)
 
 
 def _check_heads(settings: Component, heads: int, width: int) -> None:

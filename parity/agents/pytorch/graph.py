@@ -37,12 +37,13 @@ class Kind:
 
     ``required`` and ``defaults`` are integers, in ``nn_params`` or, where ``is_inline``, beside ``sources``. A layer
     (Linear, Conv) has a nonlinearity; it and what else ``has_weights`` can scale clipping and the l2-init loss.
-    ``flags`` are accepted at the one value that says what the agent does anyway.
+    ``flags`` are accepted at the one value that says what the agent does anyway; ``ratios`` are numbers, not integers.
     """
 
     required: tuple[str, ...] = ()
     defaults: Mapping[str, int | None] = field(default_factory=dict)
     flags: Mapping[str, bool] = field(default_factory=dict)
+    ratios: Mapping[str, float] = field(default_factory=dict)
     is_layer: bool = False
     is_inline: bool = False
     has_weights: bool = False
@@ -55,7 +56,7 @@ class Kind:
     @property
     def keys(self) -> frozenset[str]:
         """Every key that such a component may have beside its name."""
-        keys = _COMMON_KEYS | self.flags.keys() | set(self.sizes if self.is_inline else ())
+        keys = _COMMON_KEYS | self.flags.keys() | self.ratios.keys() | set(self.sizes if self.is_inline else ())
         if self.is_layer:
             keys |= {"nonlinearity"}
         return keys | _SCALE_KEYS if self.is_layer or self.has_weights else keys
@@ -77,8 +78,9 @@ KINDS: Mapping[str, Kind] = {
     "ObsAttrEmbedFourier": Kind(required=("attr_embed_dim", "num_freqs"), is_inline=True),
     "ObsLatentAttn": Kind(
         required=("out_dim", "num_query_tokens", "num_layers", "num_heads"),
-        defaults={"query_token_dim": 32, "mlp_ratio": 4},
+        defaults={"query_token_dim": 32},
         flags={"use_mask": True},
+        ratios={"mlp_ratio": 4.0},
         is_inline=True,
         has_weights=True,
     ),
@@ -103,6 +105,7 @@ class Component:
     kind: str
     where: str
     sizes: Mapping[str, int]
+    ratios: Mapping[str, float] = field(default_factory=dict)
     nonlinearity: str | None = "nn.ReLU"
     clip_scale: float = 1.0
     l2_init_scale: float = 1.0
@@ -180,9 +183,10 @@ def _read_component(name: str, settings: Mapping[str, Any], node: Node, where: s
         kind=node.kind,
         where=where,
         sizes=sizes,
+        ratios={key: _number(settings, key, default, where) for key, default in kind.ratios.items()},
         nonlinearity=nonlinearity,
-        clip_scale=_scale(settings, "clip_scale", where),
-        l2_init_scale=_scale(settings, "l2_init_scale", where),
+        clip_scale=_number(settings, "clip_scale", 1.0, where),
+        l2_init_scale=_number(settings, "l2_init_scale", 1.0, where),
         analyze_weights=analyze and kind.is_layer,
     )
 
@@ -250,8 +254,8 @@ def _hidden_size(hidden_size: int | None, output_size: Any, where: str) -> int:
     return output_size
 
 
-def _scale(settings: Mapping[str, Any], key: str, where: str) -> float:
-    value = settings.get(key, 1.0)
+def _number(settings: Mapping[str, Any], key: str, default: float, where: str) -> float:
+    value = settings.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
         raise ConfigError(f"{where}: {key} is {value!r}; give a finite number >= 0")
     return float(value)

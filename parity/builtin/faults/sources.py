@@ -12,13 +12,13 @@ def _agents(*modules: str) -> dict[str, tuple[str, ...]]:
     return {f"{_AGENTS}.{module}": () for module in modules}
 
 
-#: Pair -> module -> the checks that judge its mutants, in this order; none given stands for all.
+#: Pair -> module, or module:functions -> the checks that judge its mutants, in this order; none given stands for all.
 SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
     "fast": {
         **_agents(*_SHARED, "stages", "weights", "box_trunk", "fast"),
         **{f"parity.training.{module}": _OF_TRAINER for module in _TRAINER},
     },
-    "latent_attn_tiny": _agents("packing", "token_memory", "tokens"),
-    "latent_attn_small": _agents("attention", "latent_attn"),
+    "latent_attn_tiny": _agents("packing", "tokens", "token_memory:AbsorbedHeads.*"),
+    "latent_attn_small": _agents("attention", "latent_attn", "token_memory:[!A]*"),
     "example": _agents("example"),
 }

@@ -22,6 +22,11 @@ Kind = Literal["divergence", "crash", "timeout", "survived", "not planted"]
 
 #: Checks that judge the platform or take seconds whatever they judge.
 LEFT_OUT = frozenset({"compile", "distributed", "device", "throughput"})
+#: The others by what one example costs, cheapest first; measured on `fast`: 0.04 s to 0.84 s.
+BY_COST = (
+    *("weight_metrics", "forward", "features", "gradients", "initialization", "actions", "memory", "metamorphic"),
+    *("optimizer", "clipping", "construction", "fields", "training", "experience", "checkpoint", "configuration"),
+)
 SECONDS = 120.0
 
 
@@ -59,10 +64,10 @@ def fate(mutant: Mutant | None, pair: Pair, *, checks: Iterable[str] | None = No
     Args:
         mutant: see ``mutants_of``; None judges the original, which must survive, or no kill means anything.
         pair: the clean pair; nothing may have run ``backward`` in this process, or the child cannot.
-        checks: in this order; by default all, but for ``LEFT_OUT``.
+        checks: in this order; by default all but for ``LEFT_OUT``, cheapest first.
         seconds: the child is killed after these.
     """
-    names = [name for name in CHECKS if name not in LEFT_OUT] if checks is None else list(checks)
+    names = by_cost() if checks is None else list(checks)
     started = time.perf_counter()
     found = Fate(_name(mutant), pair.name, "survived")
     try:
@@ -74,6 +79,12 @@ def fate(mutant: Mutant | None, pair: Pair, *, checks: Iterable[str] | None = No
     return dataclasses.replace(found, seconds=time.perf_counter() - started)
 
 
+def by_cost() -> list[str]:
+    """Every check but for ``LEFT_OUT``, cheapest first; those whose cost nobody has measured come last."""
+    names = [name for name in CHECKS if name not in LEFT_OUT]
+    return sorted(names, key=lambda name: BY_COST.index(name) if name in BY_COST else len(BY_COST))
+
+
 def _name(mutant: Mutant | None) -> str:
     return "original" if mutant is None else mutant.name
 
@@ -83,11 +94,13 @@ def _judge(mutant: Mutant | None, pair: Pair, names: list[str]) -> Fate:
     try:
         with judging(profile="parity-ci"), mutated(mutant) if mutant is not None else nullcontext():
             session = Session(pair)
-            # the narrow dtype sees little that the wide one does not, so it comes last
-            cells = [(name, CHECKS[name].dtypes[0]) for name in names]
-            cells += [(name, dtype) for name in names for dtype in CHECKS[name].dtypes[1:]]
-            for name, dtype in cells:
-                result = run_cell(session, Cell(pair.name, name, "cpu", dtype), shrink=False)
+            # most are seen by the first example of some check, and the narrow dtype sees little that the wide does not
+            wide = [(name, CHECKS[name].dtypes[0]) for name in names]
+            narrow = [(name, dtype) for name in names for dtype in CHECKS[name].dtypes[1:]]
+            cells = [(*cell, 1) for cell in wide] + [(*cell, None) for cell in (*wide, *narrow)]
+            for name, dtype, examples in cells:
+                cell = Cell(pair.name, name, "cpu", dtype)
+                result = run_cell(session, cell, shrink=False, max_examples=examples)
                 if not result.verdict.passed:
                     return dataclasses.replace(found, **_kill(result))
     except NotPlanted as error:

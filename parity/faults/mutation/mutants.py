@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from parity.compare.verdict import Misuse
-from parity.faults.mutation.operators import SCOPES, changes, name_of
+from parity.faults.mutation.operators import ASSERTED, SCOPES, changes, name_of
 
 _FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
 _DECORATOR, _DEFAULT = "decorator dropped", "default"
@@ -173,6 +173,8 @@ def _judged(node: ast.AST) -> Iterator[ast.AST]:
             continue  # what stands before a raise makes its message
         for child in children:
             if not isinstance(child, ast.AST) or isinstance(child, ast.Raise | ast.Assert | ast.JoinedStr):
+                continue
+            if isinstance(child, ast.keyword) and child.arg in ASSERTED:
                 continue
             yield child
             yield from _judged(child)

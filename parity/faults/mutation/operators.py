@@ -106,6 +106,10 @@ _LEFT_OUT = frozenset(
         "index_select",
     ]
 )
+#: Calls whose first two arguments may change places.
+_SYMMETRIC = frozenset({"max", "min", "maximum", "minimum", "equal", "transpose", "logical_and", "logical_or", "gcd"})
+#: Keywords that assert something, as an assertion does.
+ASSERTED = frozenset({"strict"})
 _NOTHING = ast.parse("__import__('contextlib').nullcontext()", mode="eval").body
 #: Context managers and decorators that may be left out.
 SCOPES = frozenset({"no_grad", "inference_mode", "disable", "single_thread"})
@@ -150,12 +154,12 @@ def changes(node: ast.AST) -> Iterator[Change]:
 
 def _of_call(node: ast.Call) -> Iterator[Change]:
     plain = [argument for argument in node.args if not isinstance(argument, ast.Starred)]
-    if len(plain) == len(node.args) >= 2:
+    if len(plain) == len(node.args) >= 2 and name_of(node) not in _SYMMETRIC:
         yield "arguments swapped", _with(node, args=[node.args[1], node.args[0], *node.args[2:]])
     for number, keyword in enumerate(node.keywords):
-        if keyword.arg is not None:
+        if keyword.arg is not None and keyword.arg not in ASSERTED:
             rest = [other for place, other in enumerate(node.keywords) if place != number]
-            yield "keyword dropped", _with(node, keywords=rest)
+            yield "device dropped" if keyword.arg == "device" else "keyword dropped", _with(node, keywords=rest)
     if isinstance(node.func, ast.Attribute) and node.func.attr in _LEFT_OUT:
         inner = node.func.value
         if not (isinstance(inner, ast.Name) and inner.id in ("torch", "functional", "nn", "math")):

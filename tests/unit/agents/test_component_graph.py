@@ -40,7 +40,7 @@ def refusal(**changes: Any) -> str:
 
 @pytest.mark.parametrize("name", graph.REQUIRED)
 def test_a_missing_required_component_is_named(name: str) -> None:
-    assert f"required component(s) {name} missing" in refusal(**{name: None})
+    assert f"required component(s) {name!r} missing" in refusal(**{name: None})
 
 
 @pytest.mark.parametrize(

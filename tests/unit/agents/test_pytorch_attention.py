@@ -15,7 +15,7 @@ from parity.agents.pytorch.packing import pack
 from parity.agents.pytorch.token_memory import AbsorbedHeads, ProjectedHeads
 
 ROWS, SLOTS, FEATURES = 70, 9, 5
-CROSS = {"out_dim": 6, "num_query_tokens": 3, "num_layers": 2, "num_heads": 2, "query_token_dim": 4, "mlp_ratio": 3}
+CROSS = {"out_dim": 6, "num_query_tokens": 3, "num_layers": 2, "num_heads": 2, "query_token_dim": 4}
 ARRANGEMENTS = (
     ({"num_query_tokens": 1, "num_layers": 1}, AbsorbedHeads),
     ({"num_query_tokens": 1, "num_layers": 3, "num_heads": 4, "out_dim": 4}, ProjectedHeads),
@@ -36,7 +36,7 @@ def layers_of(encoder: CrossAttention | SelfAttention) -> list[Any]:
 
 
 def cross(**changes: int) -> CrossAttention:
-    settings = component("cross", nonlinearity=None, sizes={**CROSS, **changes})
+    settings = component("cross", nonlinearity=None, sizes={**CROSS, **changes}, ratios={"mlp_ratio": 2.5})
     encoder = CrossAttention(settings, FEATURES, seed=1, dtype=torch.float64)
     stress(encoder)
     return encoder

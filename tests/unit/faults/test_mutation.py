@@ -45,6 +45,14 @@ SOURCE = '''
         def inner(value):
             return value < LIMIT
         return [max(value, start) for value in values if inner(value)]
+
+
+    def power(base, exponent):
+        return pow(base, exponent)
+
+
+    def paired(first, second):
+        return list(zip(first, second, strict=True))
 '''
 
 
@@ -73,9 +81,11 @@ def test_every_rule_finds_its_places(shelves):
         ("Shelf.both", "operator", "a - b", "a + b"),
         ("outer", "comparison", "value < LIMIT", "value <= LIMIT"),
         ("outer", "default", "0.5", "1.0"),
-        ("outer", "arguments swapped", "max(value, start)", "max(start, value)"),
+        ("power", "arguments swapped", "pow(base, exponent)", "pow(exponent, base)"),
     } <= found
     assert ("Shelf.grown", "decorator dropped") in {(function, rule) for function, rule, *_ in found}
+    assert ("outer", "arguments swapped") not in {(function, rule) for function, rule, *_ in found}
+    assert {rule for function, rule, *_ in found if function == "paired"} == {"arguments swapped"}
     assert not any(before in ("a + b", "1 + 1", "'a is wrong'") for _, _, before, _ in found)
     assert len({mutant.name for mutant in mutants_of("shelves")}) == len(mutants_of("shelves"))
 

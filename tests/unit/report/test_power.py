@@ -39,7 +39,7 @@ FOUND = [
     fault("b", "memory", pinned=False),
     mutant("m:f:operator:1", "divergence"),
     mutant("m:f:operator:2", "crash"),
-    mutant("m:f:operator:3", "survived", "the same"),
+    mutant("m:f:operator:3", "listed", "the same"),
     mutant("m:f:operator:4", "not planted"),
     clean(),
     clean("means"),

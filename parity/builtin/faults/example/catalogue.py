@@ -4,4 +4,4 @@ from parity.builtin.faults.equivalents import EQUIVALENT
 from parity.builtin.faults.sources import SOURCES
 from parity.faults.registry import Catalogue
 
-CATALOGUE = Catalogue("example", sources=SOURCES["example"], equivalent=EQUIVALENT["example"])
+CATALOGUE = Catalogue("example", sources=SOURCES["example"], equivalent=EQUIVALENT)

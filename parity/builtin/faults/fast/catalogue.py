@@ -4,4 +4,4 @@ from parity.builtin.faults.equivalents import EQUIVALENT
 from parity.builtin.faults.sources import SOURCES
 from parity.faults.registry import Catalogue
 
-CATALOGUE = Catalogue("fast", sources=SOURCES["fast"], equivalent=EQUIVALENT["fast"])
+CATALOGUE = Catalogue("fast", sources=SOURCES["fast"], equivalent=EQUIVALENT)

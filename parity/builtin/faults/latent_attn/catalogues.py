@@ -6,7 +6,7 @@ from parity.faults.registry import Catalogue
 
 
 def _catalogue(pair: str) -> Catalogue:
-    return Catalogue(pair, sources=SOURCES.get(pair), equivalent=EQUIVALENT.get(pair))
+    return Catalogue(pair, sources=SOURCES.get(pair), equivalent=EQUIVALENT)
 
 
 TINY = _catalogue("latent_attn_tiny")
