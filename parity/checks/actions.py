@@ -14,6 +14,7 @@ from parity.agents.interface import ACT_LOG_PROB, ACTIONS, ENV_OBS, FULL_LOG_PRO
 from parity.checks.case import Case
 from parity.checks.draw import SEEDS, SIZES, WEIGHTS, action_spaces, sized
 from parity.checks.oracles.action_space import embedding_rows, illegal_pairs, legal_pairs
+from parity.checks.refused_calls import refuse_calls
 from parity.checks.registry import Check, Example
 from parity.compare.probes import Probes
 from parity.compare.trace import Trace
@@ -38,6 +39,9 @@ def _judge(case: Case, example: Example) -> None:
         subject.keep()
     _bijection(case, sides, first["max_args"])
     _refusals(case, sides, first["max_args"])
+    refuse_calls(case, "actions", sides, phase="build")
+    if "action_embeddings" in case.pair.capabilities:
+        refuse_calls(case, "rows", sides, phase="build")
     _rows(case, sides, example["spaces"])
     _sampling(case, sides, example["sampling"], first["max_args"])
 

@@ -30,10 +30,11 @@ def _judge(case: Case, example: Example) -> None:
             if (seen["reference"] == BUILT) != (seen["candidate"] == BUILT):
                 raise different_fact(damage.component, seen["reference"], seen["candidate"], **where)
             continue
-        wrong = [side for side in sides if seen[side] != REFUSED]
+        wanted = BUILT if damage.refused_by == "nobody" else REFUSED
+        wrong = [side for side in sides if seen[side] != wanted]
         if wrong:
             side = "both" if len(wrong) == 2 else wrong[0]
-            raise different_fact(damage.component, REFUSED, seen[wrong[-1]], side=side, **where)
+            raise different_fact(damage.component, wanted, seen[wrong[-1]], side=side, **where)
 
 
 CHECK = Check(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal
 
 from parity.agents.errors import ConfigError
@@ -30,13 +31,14 @@ class Damage:
         what: a few words, unique within the component.
         components: the whole graph with it.
         refused_by: a graph that only ``the candidate`` must refuse may be another network's, which a reference that
-            builds any graph accepts; what is legal for some kinds of component must be met ``alike``.
+            builds any graph accepts; what is legal for some kinds of component must be met ``alike``; what
+            ``nobody`` must refuse is the same in other words.
     """
 
     component: str
     what: str
     components: Graph
-    refused_by: Literal["both", "the candidate", "alike"] = "both"
+    refused_by: Literal["both", "the candidate", "alike", "nobody"] = "both"
 
 
 def damages(components: Graph) -> Iterator[Damage]:
@@ -45,7 +47,8 @@ def damages(components: Graph) -> Iterator[Damage]:
         without = {other: value for other, value in components.items() if other != name}
         is_read = any({"name": name} in (other.get("sources") or ()) for other in without.values())
         yield Damage(name, "the component is missing", without, "both" if is_read else "the candidate")
-        for damage in (*_rewired(name, settings, list(without)), *_misspelt(settings), *_out_of_range(settings)):
+        changes = (_rewired(name, settings, list(without)), _misspelt(settings), _out_of_range(settings))
+        for damage in (*chain.from_iterable(changes), *_spelt_otherwise(settings)):
             what, changes, *refused_by = damage
             yield Damage(name, what, {**components, name: {**settings, **changes}}, *refused_by)
     first = next(iter(components.values()))
@@ -73,9 +76,12 @@ def _rewired(name: str, settings: Mapping[str, Any], others: list[str]) -> Itera
     yield "sources of another component", {"sources": [{"name": other}]}, "the candidate"
     yield "sources that is no list", {"sources": "cnn1"}
     yield "sources with a further key", {"sources": [{"name": other, _KEY: 1}]}
+    yield "sources without a mapping", {"sources": [other]}
+    yield "sources without a name", {"sources": [{}]}
     yield "sources that do not exist", {"sources": [{"name": _KEY}]}
     if sources:
         yield "no sources", {"sources": None}
+        yield "its own sources with a further key", {"sources": [{**source, _KEY: 1} for source in sources]}
 
 
 def _misspelt(settings: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
@@ -107,3 +113,18 @@ def _out_of_range(settings: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
         for wrong in _NO_SCALES:
             yield f"{key} is {wrong!r}", {key: wrong}
     yield "hidden_size beside another output_size", {"nn_params": {**params, "hidden_size": 7}}, "alike"
+
+
+def _spelt_otherwise(settings: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+    """What means the same in other words, and is nothing to refuse."""
+    yield "upstream's _target_", {"_target_": f"metta.agent.lib.somewhere.{settings['_target_']}"}, "nobody"
+    yield "_target_ of another package", {"_target_": f"another.agent.lib.{settings['_target_']}"}
+    for key in ("effective_rank", "mlp_out_hidden_dim", "atr_embed_dim"):
+        yield f"upstream's annotation {key}", {key: 7}, "nobody"
+    yield "analyze_weights is true", {"analyze_weights": True}, "nobody"
+    if settings["_target_"] == "LSTM":
+        size, params = settings["output_size"], settings.get("nn_params") or {}
+        twice = {"output_size": size, "nn_params": {**params, "hidden_size": size}}
+        yield "its width said twice", twice, "nobody"
+        yield "its width as hidden_size", {**twice, "output_size": None}, "nobody"
+        yield "no width", {"output_size": None}

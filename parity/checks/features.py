@@ -13,6 +13,7 @@ from parity.agents.interface import ENV_OBS, FULL_LOG_PROBS, VALUES, Environment
 from parity.checks.case import Case
 from parity.checks.draw import SEEDS, SIZES, WEIGHTS, feature_tables, sized, to_features
 from parity.checks.oracles.observations import FeatureOracle
+from parity.checks.refused_calls import refuse_calls
 from parity.checks.registry import Check, Example
 from parity.compare.probes import Probes
 from parity.compare.trace import Trace
@@ -72,6 +73,7 @@ def _judge(case: Case, example: Example) -> None:
             trace.fact("input not changed", torch.equal(given.cpu(), observations))
 
     case.parity(program, sides, probe=True)
+    refuse_calls(case, "features", sides, phase="build")
     forms = case.pair.capabilities & {BOX, TOKENS}
     if not forms:
         return

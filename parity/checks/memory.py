@@ -11,6 +11,7 @@ from parity.agents.errors import MemoryStateError
 from parity.agents.interface import DONES, FULL_LOG_PROBS, MEMORY_C, MEMORY_H, TRUNCATEDS, VALUE, VALUES
 from parity.checks.case import Case
 from parity.checks.draw import Scene, open_scene, scenes
+from parity.checks.refused_calls import refuse_calls
 from parity.checks.registry import Check, Example
 from parity.compare.trace import Trace
 from parity.pairs.builds import Subject
@@ -35,6 +36,7 @@ def _judge(case: Case, example: Example) -> None:
     if case.dtype != torch.float64:
         return  # what follows is logic, and float64 shows it
     case.facts(lambda subject: _handling(subject, scene), _HANDLING, scene.sides, phase="rollout", component="memory")
+    refuse_calls(case, "memory", scene.sides, phase="rollout")
     case.contract(
         lambda subject, trace: _stepwise(subject, trace, scene),
         lambda subject, trace: _at_once(subject, trace, scene),

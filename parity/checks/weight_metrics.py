@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from parity.checks.case import Case
 from parity.checks.draw import SIZES, WEIGHTS, sized
 from parity.checks.oracles.spectrum import layer_metrics
+from parity.checks.refused_calls import refuse_calls
 from parity.checks.registry import Check, Example, nightly
 from parity.compare.trace import Trace
 from parity.pairs.builds import Subject
@@ -62,6 +63,7 @@ def _judge(case: Case, example: Example) -> None:
             ),
         }
 
+    refuse_calls(case, "weight_metrics", sides, phase="metrics")
     case.facts(observe, {"deterministic": True, "weights untouched": True}, sides, phase="metrics")
 
 
