@@ -8,27 +8,42 @@ import torch
 from hypothesis import strategies as st
 
 from parity.checks.case import Case
-from parity.checks.draw import SIZES, WEIGHTS, sized
+from parity.checks.draw import SIZES, WEIGHTS, sized, with_sizes
 from parity.checks.oracles.spectrum import layer_metrics
 from parity.checks.refused_calls import refuse_calls
 from parity.checks.registry import Check, Example, nightly
 from parity.compare.trace import Trace
-from parity.pairs.builds import Subject
+from parity.pairs.builds import Sides, Subject
 from parity.pairs.recipe import Pair, Recording
+
+#: Kinds of component whose weights can be measured.
+_LAYERS = ("Conv2d", "Linear")
 
 
 def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy[Example]:
     deltas = st.sampled_from([0.01, 0.001, 0.1, 0.5])
     return st.fixed_dictionaries(
-        {"weights": WEIGHTS, "sizes": SIZES if nightly() else st.just("varied"), "delta": deltas}
+        {
+            "weights": WEIGHTS,
+            "sizes": SIZES if nightly() else st.just("varied"),
+            "delta": deltas,
+            "marked": st.sampled_from(["as in the YAML", "every layer"]),
+            "zeroed": st.booleans(),
+        }
     )
 
 
 def _judge(case: Case, example: Example) -> None:
-    sides = case.builds.sides(sized(case.recipe(), case.pair, example["sizes"]), example["weights"])
-    delta = example["delta"]
-    components = case.pair.recipe.config.components
+    recipe = sized(case.recipe(), case.pair, example["sizes"])
+    components = recipe.config.components
     layers = [name for name, settings in components.items() if settings.get("analyze_weights")]
+    if example["marked"] == "every layer":  # convolutions among them, and layers of a single output
+        layers = [name for name, settings in components.items() if settings["_target_"] in _LAYERS]
+        recipe = with_sizes(recipe, {(name, "analyze_weights"): True for name in layers})
+    sides = case.builds.sides(recipe, example["weights"])
+    if example["zeroed"]:
+        sides = _zeroed(case, sides, layers[0])
+    delta = example["delta"]
 
     def program(subject: Subject, trace: Trace) -> None:
         trace.phase = "metrics"
@@ -65,6 +80,18 @@ def _judge(case: Case, example: Example) -> None:
 
     refuse_calls(case, "weight_metrics", sides, phase="metrics")
     case.facts(observe, {"deterministic": True, "weights untouched": True}, sides, phase="metrics")
+
+
+def _zeroed(case: Case, sides: Sides, layer: str) -> Sides:
+    """Copies of both sides in which one layer's weight, and so every singular value of it, is 0."""
+    sides = sides.copy()
+    for subject in (sides.reference, sides.candidate):
+        with torch.no_grad():
+            for name, value in subject.policy.named_parameters():
+                if case.pair.home(name, subject.side) == layer:
+                    value.zero_()
+        subject.keep()
+    return sides
 
 
 def _record(metrics: list[dict[str, Any]], trace: Trace) -> None:
