@@ -30,7 +30,6 @@ from parity.pairs.recipe import Pair, Recipe, Recording
 ROWS = 4
 #: Four agents in two slices, two segments each, all of the trainer's state in use.
 SETTINGS = {
-    "total_updates": 4,
     "num_agents": 4,
     "bptt_horizon": 2,
     "batch_size": 16,
@@ -85,7 +84,8 @@ class _Checkpoints:
         self.training, self.example, self.sides, self.folder = case.pair.training, example, sides, folder
         self.case, self.recipe = case, recipe
         self.moved, self.other, self.third = (_rotated(recipe.environment, number) for number in (1, 2, 3))
-        self.settings = {**SETTINGS, "seed": example["seed"], "optimizer": {"type": example["optimizer"]}}
+        drawn = {"total_updates": sum(example["updates"]), "seed": example["seed"]}
+        self.settings = {**SETTINGS, **drawn, "optimizer": {"type": example["optimizer"]}}
         mine, theirs = (
             {name: value.shape for name, value in side.policy.state_dict().items()}
             for side in (sides.reference, sides.candidate)

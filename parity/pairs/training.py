@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -69,16 +69,21 @@ class Trainer(Protocol):
 
     ``environment.step`` and ``optimizer.step`` are looked up at every call, as the policy's methods are.
     ``experience`` has ``buffer`` (key -> tensor), ``generator`` (that minibatches are drawn with), ``ready``,
-    ``reset()`` and ``store(td, agents)``.
+    ``reset()``, ``store(td, agents)`` and ``draw(probabilities, count)``.
     """
 
     updates: int
+    agent_steps: int
     environment: Any
     experience: Any
     optimizer: Any
 
     def rollout(self) -> None:
         """Gather experience."""
+        ...
+
+    def run(self, updates: int | None = None) -> Iterable[Mapping[str, Any]]:
+        """Roll out and update that often, or up to ``total_updates``; gives the metrics after each."""
         ...
 
     def update(self) -> Mapping[str, Any]:

@@ -108,8 +108,8 @@ class Resuming:
     Args:
         case: the cell being judged.
         environment: where both train.
-        settings: of both trainings.
-        updates: how many there are before the checkpoint, and how many after it.
+        settings: of both trainings; ``total_updates`` is where they end.
+        updates: how many there are before the checkpoint, and how many after it, up to the end.
         folder: for checkpoints.
         fresh: another policy of a subject's kind, built for the environment, with other weights.
     """
@@ -133,10 +133,9 @@ class Resuming:
         watch = _Watch(self.case, subject, trace)
         subject.policy.initialize_to_environment(self.environment)
         trainer = self.training.start(subject.policy, self.environment, self.settings, watcher=watch)
-        for update in range(self.updates[0]):
-            watch.begin(update, heard=False)
-            trainer.rollout()
-            trainer.update()
+        watch.begin(0, heard=False)
+        for _ in trainer.run(self.updates[0]):
+            pass
         folder = self.folder / f"{subject.side} {subject.nudge}"
         self._paths[subject.side, subject.nudge] = self.training.save(trainer, folder)
         self._go_on(subject, subject.policy, trace, trainer, watch)
@@ -160,7 +159,8 @@ class Resuming:
             trace.fact("state", sorted(state), component=component)
             for key, value in state.items():
                 (trace.record if isinstance(value, Tensor) else trace.fact)(key, value, component=component)
-        for update in range(self.updates[0], sum(self.updates)):
-            watch.begin(update, heard=True)
-            trainer.rollout()
-            trainer.update()
+        watch.begin(trainer.updates, heard=True)
+        for _ in trainer.run():  # to the end, which both know from their settings
+            watch.begin(trainer.updates, heard=True)
+        trace.fact("updates", trainer.updates, component="end of the run")
+        trace.fact("agent_steps", trainer.agent_steps, component="end of the run")

@@ -52,7 +52,14 @@ HANDLING = {
     "a step without act_log_prob": "refused, naming it",
     "values with an axis too many": "refused, naming it",
     "actions of another dtype": "refused, naming it",
+    "agents beyond the last": "refused, naming it",
+    "agents before the first": "refused, naming it",
+    "every second agent": "refused, naming it",
+    "no agent": "refused, naming it",
+    "a draw of no segment": "refused, naming it",
+    "a draw of more than all segments": "refused, naming it",
     "a refused step": "leaves all as it was",
+    "agents at different steps": "refused, naming it",
     "a batch_size of 1": "refused, naming it",
     "a minibatch_size of 1": "refused, naming it",
     "a forward_pass_minibatch of more than all agents": "refused, naming it",
@@ -81,7 +88,7 @@ def handling(training: Training, subject: Subject, settings: dict[str, Any]) -> 
     agents = slice(0, plan.slice)
 
     def storing(key: str, change: Callable[[TensorDict], Any]) -> str:
-        td = _step(fields, plan.slice, torch.Generator().manual_seed(1), subject.device)
+        td = _step(fields, plan.slice, _generator(), subject.device)
         change(td)
         return _refusal(lambda: experience.store(td, agents), key)
 
@@ -89,8 +96,22 @@ def handling(training: Training, subject: Subject, settings: dict[str, Any]) -> 
         found[f"a step without {key}"] = storing(key, lambda td, key=key: td.pop(key))
     found["values with an axis too many"] = storing(VALUES, lambda td: td.update({VALUES: td[VALUES].unsqueeze(1)}))
     found["actions of another dtype"] = storing(ACTIONS, lambda td: td.update({ACTIONS: td[ACTIONS].double()}))
+    for name, odd in (
+        ("agents beyond the last", slice(1, plan.agents + 1)),
+        ("agents before the first", slice(-1, 1)),
+        ("every second agent", slice(0, plan.agents, 2)),
+        ("no agent", slice(1, 1)),
+    ):
+        step = _step(fields, len(range(odd.start, odd.stop, odd.step or 1)), _generator(), subject.device)
+        found[name] = _refusal(lambda step=step, odd=odd: experience.store(step, odd), "agents")
+    even = torch.full((plan.segments,), 1 / plan.segments)
+    for name, count in (("a draw of no segment", 0), ("a draw of more than all segments", plan.segments + 1)):
+        found[name] = _refusal(lambda count=count: experience.draw(even, count), f"draw {count} of")
     same = all(torch.equal(before[key], value) for key, value in experience.buffer.items())
     found["a refused step"] = HANDLING["a refused step"] if same else "is stored in part"
+    experience.store(_step(fields, 1, _generator(), subject.device), slice(0, 1))
+    step = _step(fields, plan.agents, _generator(), subject.device)
+    found["agents at different steps"] = _refusal(lambda: experience.store(step, slice(0, plan.agents)), "agents")
     for key, name, value in (
         ("batch_size", "a batch_size of 1", 1),
         ("minibatch_size", "a minibatch_size of 1", 1),
@@ -99,6 +120,10 @@ def handling(training: Training, subject: Subject, settings: dict[str, Any]) -> 
     ):
         found[name] = _refusal(lambda key=key, value=value: start(**{key: value}), key)
     return found
+
+
+def _generator() -> torch.Generator:
+    return torch.Generator().manual_seed(1)
 
 
 def _difference(found: set[str], expected: set[str]) -> str:

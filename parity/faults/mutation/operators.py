@@ -154,7 +154,8 @@ def changes(node: ast.AST) -> Iterator[Change]:
 
 def _of_call(node: ast.Call) -> Iterator[Change]:
     plain = [argument for argument in node.args if not isinstance(argument, ast.Starred)]
-    if len(plain) == len(node.args) >= 2 and name_of(node) not in _SYMMETRIC:
+    differ = len(plain) == len(node.args) >= 2 and ast.dump(node.args[0]) != ast.dump(node.args[1])
+    if differ and name_of(node) not in _SYMMETRIC:
         yield "arguments swapped", _with(node, args=[node.args[1], node.args[0], *node.args[2:]])
     for number, keyword in enumerate(node.keywords):
         if keyword.arg is not None and keyword.arg not in ASSERTED:
