@@ -9,8 +9,7 @@ from itertools import chain
 from typing import Any, Literal
 
 from parity.agents.errors import ConfigError
-from parity.pairs.builds import Builds
-from parity.pairs.recipe import Recipe
+from parity.pairs.recipe import Pair, Recipe
 
 REFUSED, BUILT = "refused", "built"
 ADDED = "a_component_too_many"
@@ -18,7 +17,7 @@ ADDED = "a_component_too_many"
 Graph = Mapping[str, Mapping[str, Any]]
 
 _KEY = "a_key_nobody_knows"
-_NO_SIZES = (0, -1, "3", True)
+_NO_SIZES = (0, "3", True)
 _NO_SCALES = (-1.0, float("nan"), "1", True)
 
 
@@ -55,11 +54,11 @@ def damages(components: Graph) -> Iterator[Damage]:
     yield Damage(ADDED, "a component of no use", {**components, ADDED: first}, "the candidate")
 
 
-def met(builds: Builds, side: str, recipe: Recipe, damage: Damage) -> str:
+def met(pair: Pair, side: str, recipe: Recipe, damage: Damage) -> str:
     """What one side does with a damaged graph: ``REFUSED``, ``BUILT``, or what is wrong with its refusal."""
     config = dataclasses.replace(recipe.config, components=damage.components)
     try:
-        builds.build(side, dataclasses.replace(recipe, config=config))
+        getattr(pair, side)(dataclasses.replace(recipe, config=config))
     except ConfigError as refusal:
         named = repr(damage.component) in str(refusal)
         return REFUSED if named else f"refused without naming component {damage.component!r}: {refusal}"
@@ -91,7 +90,7 @@ def _misspelt(settings: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
     yield "nonlinearity of no kind", {"nonlinearity": "nn.NoSuchThing"}
     yield "analyze_weights is 'yes'", {"analyze_weights": "yes"}
     for key in ("use_mask", "use_cls_token"):  # true or false may be all that a kind knows, or no key of it
-        for value in (True, False, "yes"):
+        for value in (True, False):
             yield f"{key} is {value!r}", {key: value}, "alike"
 
 
@@ -117,11 +116,10 @@ def _out_of_range(settings: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
 
 def _spelt_otherwise(settings: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
     """What means the same in other words, and is nothing to refuse."""
-    yield "upstream's _target_", {"_target_": f"metta.agent.lib.somewhere.{settings['_target_']}"}, "nobody"
+    upstream = {"_target_": f"metta.agent.lib.somewhere.{settings['_target_']}", "analyze_weights": True}
+    annotations = {"effective_rank": True, "mlp_out_hidden_dim": 7, "atr_embed_dim": 7}
+    yield "upstream's _target_ and annotations", {**upstream, **annotations}, "nobody"
     yield "_target_ of another package", {"_target_": f"another.agent.lib.{settings['_target_']}"}
-    for key in ("effective_rank", "mlp_out_hidden_dim", "atr_embed_dim"):
-        yield f"upstream's annotation {key}", {key: 7}, "nobody"
-    yield "analyze_weights is true", {"analyze_weights": True}, "nobody"
     if settings["_target_"] == "LSTM":
         size, params = settings["output_size"], settings.get("nn_params") or {}
         twice = {"output_size": size, "nn_params": {**params, "hidden_size": size}}
