@@ -50,22 +50,24 @@ def _loss(out: TensorDictBase, seed: int) -> Tensor:
 def record_gradients(subject: Subject, trace: Trace, components: dict[str, str]) -> None:
     """Record gradients from the loss backwards: per component, at its output, then its parameters'.
 
-    A parameter that got no gradient is recorded as zeros: to an optimizer without momentum or decay they are the same.
+    A parameter that got no gradient at all is another matter than one whose gradient is 0: no optimizer decays it.
     Null gradients (pure rounding) are given an absolute bound.
     """
-    raw = {
-        name: torch.zeros_like(value) if value.grad is None else value.grad
-        for name, value in subject.policy.named_parameters()
-    }
+    named = dict(subject.policy.named_parameters())
+    raw = {name: torch.zeros_like(value) if value.grad is None else value.grad for name, value in named.items()}
     gradients = subject.to_reference(raw)
+    reached = {name: torch.full_like(value, value.grad is not None) for name, value in named.items()}
+    missed = {name for name, value in subject.to_reference(reached).items() if not bool(value.all())}
     largest = max((rms(value) for value in gradients.values()), default=0.0)
     rest = dict(gradients)
     for component, path in reversed(components.items()):
         if trace.probes is not None:
             trace.probes.record_gradients(component)
         for name in [name for name in rest if name.startswith(f"{path}.")]:
+            trace.fact(f"{name} gets a gradient", name not in missed, component=component)
             _record(trace, name, rest.pop(name), component, largest)
     for name, value in rest.items():
+        trace.fact(f"{name} gets a gradient", name not in missed, component=name)
         _record(trace, name, value, name, largest)
 
 

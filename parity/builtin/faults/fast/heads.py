@@ -198,3 +198,34 @@ def action_embeddings_never_trained(patch: Patcher) -> None:
         return lambda self: original(self).detach()
 
     patch.wrap(ActionEmbedding, "forward", make)
+
+
+@CATALOGUE.fault(origin=TRACKERS, check="gradients", component="_action_", phase="backward")
+def action_bias_outside_the_graph(patch: Patcher) -> None:
+    """The scalar bias is added detached: it cannot change a softmax, so no training shows that it stays as it was."""
+
+    def forward(self: ActionHead, hidden: Tensor, rows: Tensor) -> Tensor:
+        return torch.addmm(self.bias.detach(), torch.tanh(hidden @ self.W), rows.t())
+
+    patch.attribute(ActionHead, "forward", forward)
+
+
+@CATALOGUE.fault(origin=TRACKERS, check="training", component="losses", phase="forward")
+def entropy_annealed_inside_the_policy(patch: Patcher) -> None:
+    """The policy counts its evaluations, and after a few of them returns a little less entropy than it has."""
+
+    def count(module: Any) -> None:
+        module.policy.register_buffer("evaluations", torch.zeros((), dtype=torch.int64))
+
+    def make(original: Callable[..., TensorDictBase]) -> Callable[..., TensorDictBase]:
+        def anneal(self: Fast, *args: Any) -> TensorDictBase:
+            td = original(self, *args)
+            self.evaluations += 1
+            if self.evaluations > 5:
+                td[ENTROPY] = 0.99 * td[ENTROPY]
+            return td
+
+        return anneal
+
+    patch.built("candidate", count)
+    patch.wrap(Fast, "handle_training_mode", make)
