@@ -39,7 +39,7 @@ SETTINGS = {
     "prioritized_experience_replay": {"prio_alpha": 0.6, "prio_beta0": 0.2},
 }
 KINDS = ("a truncated file", "a corrupt file", "an empty file", "a JSON file", "foreign tensors")
-ANOTHER = "another agent's"
+ANOTHER, OTHER_SIZES = "another agent's", "an agent's of other sizes"
 #: A run of other settings is no run to go on with, but its policy can be loaded.
 OTHER_RUNS: Mapping[str, Mapping[str, Any]] = {
     "a run of another learning rate": {"optimizer": {"learning_rate": 0.01}},
@@ -90,7 +90,7 @@ class _Checkpoints:
             {name: value.shape for name, value in side.policy.state_dict().items()}
             for side in (sides.reference, sides.candidate)
         )
-        kinds = KINDS if mine == theirs else (*KINDS, ANOTHER)
+        kinds = (*KINDS, OTHER_SIZES) if mine == theirs else (*KINDS, OTHER_SIZES, ANOTHER)
         self.attempts = [f"{what} {kind}" for kind in kinds for what in ("resume from", "load")]
         self.attempts += [f"resume from {kind}" for kind in OTHER_RUNS]
 
@@ -157,6 +157,9 @@ class _Checkpoints:
         for kind, settings in OTHER_RUNS.items():
             files[kind] = self.save(subject.copy(), **settings).read_bytes()
         files[ANOTHER] = self.save(other.copy()).read_bytes()
+        sizes = "default" if self.example["sizes"] == "varied" else "varied"
+        resized = self.case.builds.sides(sized(self.case.recipe(), self.case.pair, sizes), None)
+        files[OTHER_SIZES] = self.save(getattr(resized, subject.side).copy()).read_bytes()
         policy = self.fresh(subject)
         trainer = self.training.start(policy, self.moved, self.settings)
         path = self.folder / f"{subject.side}.safetensors"

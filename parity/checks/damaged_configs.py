@@ -74,6 +74,7 @@ def _rewired(name: str, settings: Mapping[str, Any], others: list[str]) -> Itera
     yield "_target_ that is no name", {"_target_": None}
     yield "sources of another component", {"sources": [{"name": other}]}, "the candidate"
     yield "sources that is no list", {"sources": "cnn1"}
+    yield "sources that is a number", {"sources": 7}
     yield "sources with a further key", {"sources": [{"name": other, _KEY: 1}]}
     yield "sources without a mapping", {"sources": [other]}
     yield "sources without a name", {"sources": [{}]}

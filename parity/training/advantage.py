@@ -15,8 +15,8 @@ def compute_advantages(
     *,
     gamma: float,
     gae_lambda: float,
-    rho_clip: float = 1.0,
-    c_clip: float = 1.0,
+    rho_clip: float,
+    c_clip: float,
 ) -> Tensor:
     """Advantage of every step, computed backwards over time.
 

@@ -259,7 +259,7 @@ class Trainer:
             "minibatches": len(done),
             **losses,
             "gradient_norm": float(torch.stack(norms).mean()),
-            "reward": float(data[REWARDS].mean()),
+            "reward": float(data[REWARDS].mean(dtype=torch.float64)),
             "value": float(data[VALUES].mean()),
             "episodes": int(((data[DONES] != 0) | (data[TRUNCATEDS] != 0)).sum()),
         }

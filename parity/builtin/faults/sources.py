@@ -1,7 +1,7 @@
 """What mutants are made of: the candidates' own code and the trainer's, each judged on the pair that uses it."""
 
 _AGENTS = "parity.agents.pytorch"
-_SHARED = ("actions", "features", "graph", "heads", "inputs", "layers", "lstm_wrapper", "pytorch_agent_mixin")
+_SHARED = ("actions", "features", "heads", "inputs", "layers", "lstm_wrapper", "pytorch_agent_mixin")
 _TRAINER = ("advantage", "checkpoint", "experience", "losses", "optimizers", "random_stream", "trainer")
 
 #: What can see a change of the trainer, dearest last; agents are judged by all checks.
@@ -15,10 +15,13 @@ def _agents(*modules: str) -> dict[str, tuple[str, ...]]:
 #: Pair -> module, or module:functions -> the checks that judge its mutants, in this order; none given stands for all.
 SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
     "fast": {
-        **_agents(*_SHARED, "stages", "weights", "box_trunk", "fast"),
+        **_agents(*_SHARED, "stages:[!e]*", "weights:[!d]*", "weights:draw_[ou]*", "box_trunk", "fast"),
         **{f"parity.training.{module}": _OF_TRAINER for module in _TRAINER},
     },
     "latent_attn_tiny": _agents("packing", "tokens", "token_memory:AbsorbedHeads.*"),
-    "latent_attn_small": _agents("attention", "latent_attn", "token_memory:[!A]*"),
+    "latent_attn_small": _agents(
+        *("attention", "graph", "latent_attn", "token_memory:[!A]*"),
+        *("stages:encoder_linear", "weights:draw_normal", "weights:draw_truncated_normal"),
+    ),
     "example": _agents("example"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -110,6 +111,7 @@ def _update(number: int, seen: SeenUpdate, before: SeenUpdate | None, plan: Plan
         previous = seen.minibatches[index - 1] if index else None
         for leaf in _minibatch(index, minibatch, previous, drawn, exponent, seen, plan):
             yield dataclasses.replace(leaf, minibatch=index)
+    yield from _metrics(number, seen, plan)
     made_calls = calls(
         acts=len(starts),
         minibatches=count,
@@ -182,6 +184,28 @@ def _advantages(data: Values, ratio: Tensor, plan: Plan) -> Tensor:
         c_clip=vtrace["vtrace_c_clip"],
     )
     return torch.tensor(rows, dtype=data[VALUES].dtype, device=data[VALUES].device)
+
+
+def _metrics(number: int, seen: SeenUpdate, plan: Plan) -> Iterator[Leaf]:
+    """The update's own figures, but for those of a clock."""
+    batch, found = plan.settings["batch_size"], seen.metrics
+    ended = int(((seen.buffer[DONES] != 0) | (seen.buffer[TRUNCATEDS] != 0)).sum())
+    counts = {"update": number + 1, "agent_steps": (number + 1) * batch, "minibatches": len(seen.minibatches)}
+    for key, count in {**counts, "episodes": ended}.items():
+        yield Leaf("metrics", "metrics", key, count, found.get(key))
+    steps = [each.norms["after backward"] for each in seen.minibatches if "at the step" in each.norms]
+    means = {
+        **{f"loss_{key}": [each.losses[key] for each in seen.minibatches] for key in seen.minibatches[0].losses},
+        "gradient_norm": steps,
+        "reward": seen.buffer[REWARDS].flatten(),
+        "value": seen.buffer[VALUES].flatten(),
+    }
+    for key, values in means.items():
+        numbers = [float(value) for value in values]
+        size = sum(map(abs, numbers)) / len(numbers)  # a mean's rounding is measured by its terms
+        yield Leaf(
+            "metrics", "metrics", key, _pair(sum(numbers) / len(numbers), size), _pair(found.get(key, math.nan), size)
+        )
 
 
 def _minibatch(

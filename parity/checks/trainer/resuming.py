@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -127,10 +128,11 @@ class Resuming:
         self.case, self.training, self.environment, self.settings = case, case.pair.training, environment, settings
         self.updates, self.folder, self.fresh = updates, folder, fresh
         self._paths: dict[tuple[str, int | None], Path] = {}
+        self._resumed = False
 
     def uninterrupted(self, subject: Subject, trace: Trace) -> None:
         """All updates; the policy has seen another environment before."""
-        watch = _Watch(self.case, subject, trace)
+        watch, self._resumed = _Watch(self.case, subject, trace), False
         subject.policy.initialize_to_environment(self.environment)
         trainer = self.training.start(subject.policy, self.environment, self.settings, watcher=watch)
         watch.begin(0, heard=False)
@@ -142,25 +144,34 @@ class Resuming:
 
     def resumed(self, subject: Subject, trace: Trace) -> None:
         """The updates after the checkpoint, by another trainer of another policy."""
-        watch = _Watch(self.case, subject, trace)
+        watch, self._resumed = _Watch(self.case, subject, trace), True
         policy = self.fresh(subject)
         trace.phase = "resume"
         trainer = self.training.start(policy, self.environment, self.settings, watcher=watch)
         self.training.resume(trainer, self._paths[subject.side, subject.nudge])
         self._go_on(subject, policy, trace, trainer, watch)
 
+    def _record_counts(self, trace: Trace, trainer: Any, updates: int, component: str) -> None:
+        """How far a trainer came; whoever resumed is judged by what it must be, not by the other."""
+        counts = {"updates": updates, "agent_steps": updates * self.settings["batch_size"]}
+        for key, expected in counts.items():
+            found = getattr(trainer, key)
+            trace.fact(key, found if self._resumed else expected, component=component)
+
     def _go_on(self, subject: Subject, policy: Any, trace: Trace, trainer: Any, watch: _Watch) -> None:
         trace.muted, trace.phase = False, "resume"
         trace.update = trace.minibatch = trace.step = None
         record_state(self.case, subject, policy, trace)
-        trace.fact("updates", trainer.updates)
+        self._record_counts(trace, trainer, self.updates[0], "resumed at")
         states = trainer.optimizer.state_dict().items()
         for component, state in _in_order(self.case, subject.side, states):
             trace.fact("state", sorted(state), component=component)
             for key, value in state.items():
                 (trace.record if isinstance(value, Tensor) else trace.fact)(key, value, component=component)
         watch.begin(trainer.updates, heard=True)
-        for _ in trainer.run():  # to the end, which both know from their settings
+        start, spent = time.perf_counter(), 0.0
+        for metrics in trainer.run():  # to the end, which both know from their settings
             watch.begin(trainer.updates, heard=True)
-        trace.fact("updates", trainer.updates, component="end of the run")
-        trace.fact("agent_steps", trainer.agent_steps, component="end of the run")
+            spent += sum(value for key, value in metrics.items() if "seconds" in key)
+        trace.fact("seconds fit into the time", 0 < spent <= time.perf_counter() - start, component="end of the run")
+        self._record_counts(trace, trainer, sum(self.updates), "end of the run")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,6 +53,7 @@ class SeenUpdate:
     advantages: Tensor = field(default_factory=lambda: torch.empty(0))
     probabilities: Tensor = field(default_factory=lambda: torch.empty(0))
     minibatches: list[SeenMinibatch] = field(default_factory=list)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
 
     def moved(self, number: int) -> SeenUpdate:
         """The same with everything in float64 moved by one ulp; rewards and flags, in float32, are exact."""

@@ -60,6 +60,7 @@ HANDLING = {
     "a draw of more than all segments": "refused, naming it",
     "a refused step": "leaves all as it was",
     "agents at different steps": "refused, naming it",
+    "one agent and segments of one step": "accepted",
     "a batch_size of 1": "refused, naming it",
     "a minibatch_size of 1": "refused, naming it",
     "a forward_pass_minibatch of more than all agents": "refused, naming it",
@@ -112,6 +113,10 @@ def handling(training: Training, subject: Subject, settings: dict[str, Any]) -> 
     experience.store(_step(fields, 1, _generator(), subject.device), slice(0, 1))
     step = _step(fields, plan.agents, _generator(), subject.device)
     found["agents at different steps"] = _refusal(lambda: experience.store(step, slice(0, plan.agents)), "agents")
+    smallest = {"num_agents": 1, "bptt_horizon": 1, "forward_pass_minibatch": 0, "batch_size": 2, "minibatch_size": 1}
+    found["one agent and segments of one step"] = _refusal(
+        lambda: start(**smallest, gradient_accumulation_steps=1), "nothing"
+    )
     for key, name, value in (
         ("batch_size", "a batch_size of 1", 1),
         ("minibatch_size", "a minibatch_size of 1", 1),

@@ -67,7 +67,7 @@ def watch(
         for update in range(updates):
             watcher.begin(update)
             trainer.rollout()
-            trainer.update()
+            watcher.updates[-1].metrics = trainer.update()
     except Enough:
         pass
     finally:
