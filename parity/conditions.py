@@ -12,7 +12,7 @@ from parity.profiles import profile_in_force
 
 
 @contextmanager
-def judging(device: str = "cpu", *, profile: str | None = None) -> Iterator[None]:
+def judging(device: str = "cpu", *, profile: str | None = None, threads: int = 1) -> Iterator[None]:
     """Judge inside this block, so that pytest and the command line come to the same results.
 
     One torch thread, because reductions round differently on several, and processes side by side only slow each other
@@ -22,13 +22,14 @@ def judging(device: str = "cpu", *, profile: str | None = None) -> Iterator[None
     Args:
         device: ``cpu`` or ``cuda``.
         profile: hypothesis profile; None keeps a chosen one and otherwise takes ``parity-ci``.
+        threads: of torch; more than one shows that no verdict depends on their number.
     """
-    threads = torch.get_num_threads()
+    before = torch.get_num_threads()
     tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     deterministic = torch.are_deterministic_algorithms_enabled()
     with profile_in_force(profile), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.set_num_threads(1)
+        torch.set_num_threads(threads)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         if device == "cuda":
             torch.use_deterministic_algorithms(True)
@@ -37,4 +38,4 @@ def judging(device: str = "cpu", *, profile: str | None = None) -> Iterator[None
         finally:
             torch.use_deterministic_algorithms(deterministic)
             torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
-            torch.set_num_threads(threads)
+            torch.set_num_threads(before)

@@ -30,13 +30,13 @@ class Executor:
         self._sessions: dict[str, Session] = {}
         gc.freeze()  # what was imported by now stays: walking over it at every collection took a tenth of a run
 
-    def run(self, pair: Pair, cell: Cell, **options: Any) -> Result:
-        """Judge one cell on drawn examples; ``options`` are those of ``run_cell``.
+    def run(self, pair: Pair, cell: Cell, *, threads: int = 1, **options: Any) -> Result:
+        """Judge one cell on drawn examples, with so many torch threads; ``options`` are those of ``run_cell``.
 
         Raises:
             ReportError: the case of a failure could not be stored.
         """
-        with judging(cell.device, profile=self._profile):
+        with judging(cell.device, profile=self._profile, threads=threads):
             session = self._open(pair, cell)
             result = session if isinstance(session, Result) else run_cell(session, cell, **options)
         if result.verdict.passed:

@@ -73,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("new", metavar="NEW", type=Path)
     compare.set_defaults(command=_later("reports", "compare"))
 
-    alarms = commands.add_parser("false-alarms", help="judge clean pairs over many seeds; none may fail")
+    alarms = commands.add_parser("false-alarms", help="judge clean pairs and harmless rewrites; none may fail")
     alarms.add_argument("pair", metavar="PAIR", nargs="?", default="*", help="name or glob (default: all)")
     alarms.add_argument("--check", metavar="GLOB", default="*", help="only checks of matching name")
     alarms.add_argument("--seeds", metavar="N", type=_count(1), default=20, help="number of seeds (default: 20)")
@@ -82,8 +82,8 @@ def parser() -> argparse.ArgumentParser:
         "--examples",
         metavar="N",
         type=_count(1),
-        default=100,
-        help="per check and seed, all dtypes, times the check's share (default: 100)",
+        default=30,
+        help="per check and seed, all dtypes, times the check's share (default: 30)",
     )
     alarms.add_argument("--processes", metavar="N", type=_count(1), default=2, help="side by side (default: 2)")
     alarms.add_argument("--out", metavar="FILE", type=Path, default=Path("reports/false-alarms.json"))

@@ -1,15 +1,18 @@
-"""``false-alarms``: clean pairs over many seeds. Whatever fails there is a fault of the harness."""
+"""``false-alarms``: clean pairs and harmless rewrites over many seeds. What fails there is a fault of the harness."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import multiprocessing
 import os
 import secrets
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +21,34 @@ from parity.cli.progress import Progress
 from parity.compare.verdict import Misuse
 from parity.conditions import judging
 from parity.execution import Executor
+from parity.faults.plant import planted
+from parity.faults.registry import load_catalogues
 from parity.pairs.registry import registered_pairs, select_names, select_pairs
 from parity.platform_info import platform_info
 from parity.report.describe import describe
 from parity.report.files import write_json
 from parity.results import Cell, Result
-from parity.runner import plan
+from parity.runner import Session, plan, run_cell
 
 CONFIDENCE = 0.95
+#: Torch threads, from seed to seed in turn.
+THREADS = (1, 2)
+#: Examples of each check of a negative control, times the check's share.
+CONTROL_EXAMPLES = 10
+
+
+@dataclass(frozen=True)
+class Task:
+    """One cell to judge on examples of one seed; ``control`` names the harmless rewrite in its candidate, if any."""
+
+    cell: Cell
+    seed: int
+    examples: int
+    threads: int
+    control: str = ""
+
+
+Judged = tuple[Task, Result]
 
 _executor: Executor | None = None  # one per process
 
@@ -36,11 +59,13 @@ def false_alarms(arguments: argparse.Namespace) -> int:
     cells = plan(select_pairs(arguments.pair), checks=arguments.check)
     first = secrets.randbelow(2**31) if arguments.first_seed is None else arguments.first_seed
     seeds = list(range(first, first + arguments.seeds))
-    results = _judge(cells, seeds, arguments.examples, arguments.processes, arguments.out.parent / "cases")
-    failed = [result for result in results if not result.verdict.passed]
-    content = summary(results, seeds)
+    tasks = _tasks(cells, seeds, arguments.examples)
+    judged = _judge(tasks, arguments.processes, arguments.out.parent / "cases")
+    failed = [(task, result) for task, result in judged if not result.verdict.passed]
+    content = summary(judged, seeds)
     write_json(arguments.out, content)
-    for result in failed:
+    for task, result in failed:
+        print(f"seed {task.seed}, {task.threads} thread(s)" + (f", control {task.control}" if task.control else ""))
         print(describe(result), end="\n\n")
     print(
         f"{content['failures']} of {content['examples']} examples failed; with {CONFIDENCE:.0%} confidence at most "
@@ -49,29 +74,43 @@ def false_alarms(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def summary(results: list[Result], seeds: list[int]) -> dict[str, Any]:
+def summary(judged: Sequence[Judged], seeds: list[int]) -> dict[str, Any]:
     """The content of ``false-alarms.json``; a failed cell counts as one failed example, the last one it judged."""
+    results = [result for _, result in judged]
     per_check: dict[str, dict[str, Any]] = {}
     for result in results:
         counts = per_check.setdefault(result.check, {"examples": 0, "failures": 0, "worst_margin": {}})
         margins = counts["worst_margin"]  # dtype -> how near the bound a clean pair came, in shares of it
         margins[result.dtype] = max(margins.get(result.dtype, 0.0), result.margin)
-        # a cell that could not be judged at all has no example, and must not look better than one that has
-        counts["examples"] += result.examples if result.verdict.passed else max(1, result.examples)
+        counts["examples"] += _examples(result)
         counts["failures"] += not result.verdict.passed
     examples = sum(counts["examples"] for counts in per_check.values())
     failures = sum(counts["failures"] for counts in per_check.values())
     with judging():
         platform = platform_info()
+    by: dict[str, Counter[str]] = {"pair": Counter(), "dtype": Counter(), "threads": Counter()}
+    for task, result in judged:
+        for kind, name in (("pair", result.pair), ("dtype", result.dtype), ("threads", str(task.threads))):
+            by[kind][name] += _examples(result)
     return {
         "examples": examples,
         "failures": failures,
         "upper_bound_95": upper_bound(failures, examples),
+        "examples_by": by,
+        "controls": len({(result.pair, task.control) for task, result in judged if task.control}),
+        "examples_of_controls": sum(_examples(result) for task, result in judged if task.control),
         "per_check": per_check,
         "seeds": seeds,
         "platform": platform,
-        "failed": [result.to_json() for result in results if not result.verdict.passed],
+        "failed": [
+            {**result.to_json(), "control": task.control} for task, result in judged if not result.verdict.passed
+        ],
     }
+
+
+def _examples(result: Result) -> int:
+    # a cell that could not be judged at all has no example, and must not look better than one that has
+    return result.examples if result.verdict.passed else max(1, result.examples)
 
 
 def upper_bound(failures: int, trials: int, confidence: float = CONFIDENCE) -> float:
@@ -106,35 +145,48 @@ def _at_most(failures: int, trials: int, rate: float) -> float:
     )
 
 
-def _judge(cells: list[Cell], seeds: list[int], examples: int, processes: int, cases: Path) -> list[Result]:
+def _tasks(cells: list[Cell], seeds: list[int], examples: int) -> list[Task]:
+    """Seed by seed, so that a run that is interrupted has seen every check; then the controls."""
+    dtypes = Counter((cell.pair, cell.check, cell.device) for cell in cells)
+
+    def share(cell: Cell, examples: float) -> int:
+        """Fewer of a check that draws fewer: its examples are dear, or exhaustive."""
+        return max(1, math.ceil(examples / dtypes[cell.pair, cell.check, cell.device] * CHECKS[cell.check].share))
+
+    found = [
+        Task(cell, seed, share(cell, examples), THREADS[number % len(THREADS)])
+        for number, seed in enumerate(seeds)
+        for cell in cells
+    ]
+    for name, catalogue in load_catalogues().items():
+        for number, control in enumerate(catalogue.controls.values()):
+            seed, threads = seeds[number % len(seeds)], THREADS[number % len(THREADS)]
+            found += [
+                Task(cell, seed, share(cell, CONTROL_EXAMPLES), threads, control.name)
+                for cell in cells
+                if cell.pair == name and not (control.slower and cell.check == "throughput")
+            ]
+    return found
+
+
+def _judge(tasks: list[Task], processes: int, cases: Path) -> list[Judged]:
     os.environ["OMP_NUM_THREADS"] = "1"  # inherited: processes side by side would fight for the cores
     # spawned, because forking a process in which torch has started threads can hang
     context = multiprocessing.get_context("spawn")
-    results = []
+    judged = []
     with ProcessPoolExecutor(processes, context, initializer=_start, initargs=(cases,)) as pool:
-        # seed by seed, so that a run that is interrupted has seen every check
-        per_check = Counter((cell.pair, cell.check, cell.device) for cell in cells)
-        tasks = [
-            pool.submit(_judge_one, cell, seed, _share(cell, examples / per_check[cell.pair, cell.check, cell.device]))
-            for seed in seeds
-            for cell in cells
-        ]
+        waiting = [pool.submit(_judge_one, task) for task in tasks]
         try:
             with Progress(len(tasks)) as progress:
-                for task in as_completed(tasks):
-                    seed, result = task.result()
-                    progress.ended(result, f"   seed {seed}")
-                    results.append(result)
+                for done in as_completed(waiting):
+                    task, result = done.result()
+                    progress.ended(result, f"   seed {task.seed}   {task.control}")
+                    judged.append((task, result))
         except BrokenProcessPool as error:
             raise Misuse("a process died while judging, perhaps for want of memory; try --processes 1") from error
         finally:
             pool.shutdown(cancel_futures=True)
-    return results
-
-
-def _share(cell: Cell, examples: float) -> int:
-    """Fewer of a check that draws fewer: its examples are dear, or exhaustive."""
-    return max(1, math.ceil(examples * CHECKS[cell.check].share))
+    return judged
 
 
 def _start(cases: Path) -> None:
@@ -142,6 +194,12 @@ def _start(cases: Path) -> None:
     _executor = Executor(cases)
 
 
-def _judge_one(cell: Cell, seed: int, examples: int) -> tuple[int, Result]:
+def _judge_one(task: Task) -> Judged:
     assert _executor is not None, "the pool's initializer sets it"
-    return seed, _executor.run(registered_pairs()[cell.pair], cell, seed=seed, max_examples=examples)
+    pair, options = registered_pairs()[task.cell.pair], {"seed": task.seed, "max_examples": task.examples}
+    if not task.control:
+        return task, _executor.run(pair, task.cell, threads=task.threads, **options)
+    with planted(load_catalogues()[pair.name].controls[task.control].plant) as patcher:
+        harmless = dataclasses.replace(pair, fault_hooks=tuple(patcher.hooks))
+        with judging(task.cell.device, threads=task.threads):
+            return task, run_cell(Session(harmless), task.cell, **options)

@@ -9,13 +9,17 @@ import pytest
 
 import parity.cli.false_alarms as module
 from parity.cli import main
-from parity.cli.false_alarms import summary, upper_bound
+from parity.cli.false_alarms import Judged, Task, _tasks, summary, upper_bound
 from parity.compare.verdict import Verdict
-from parity.results import Result
+from parity.faults.registry import load_catalogues
+from parity.pairs.registry import registered_pairs
+from parity.results import Cell, Result
+from parity.runner import plan
 
 
-def result(check: str, verdict: Verdict, examples: int) -> Result:
-    return Result("fast", check, "cpu", "float64", verdict, None, 0.0, examples, 0.1)
+def result(check: str, verdict: Verdict, examples: int, *, threads: int = 1, control: str = "") -> Judged:
+    found = Result("fast", check, "cpu", "float64", verdict, None, 0.0, examples, 0.1)
+    return Task(found.cell, 7, examples, threads, control), found
 
 
 @pytest.mark.parametrize(
@@ -39,14 +43,17 @@ def test_what_was_never_judged_still_counts_as_a_failure():
         result("forward", Verdict.DIVERGENT, 4),
         result("memory", Verdict.ERROR, 0),
         result("memory", Verdict.NOT_APPLICABLE, 0),
+        result("memory", Verdict.IDENTICAL, 5, threads=2, control="another_order"),
     ]
     content = summary(results, [7, 8])
-    assert (content["examples"], content["failures"], content["seeds"]) == (15, 2, [7, 8])
+    assert (content["examples"], content["failures"], content["seeds"]) == (20, 2, [7, 8])
     assert {check: (counts["examples"], counts["failures"]) for check, counts in content["per_check"].items()} == {
         "forward": (14, 1),
-        "memory": (1, 1),
+        "memory": (6, 1),
     }
-    assert content["upper_bound_95"] == upper_bound(2, 15)
+    assert content["upper_bound_95"] == upper_bound(2, 20)
+    assert (content["controls"], content["examples_of_controls"]) == (1, 5)
+    assert content["examples_by"]["threads"] == {"1": 15, "2": 5}
 
 
 @pytest.mark.parametrize(("verdict", "code"), [(Verdict.EQUIVALENT, 0), (Verdict.DIVERGENT, 1)])
@@ -62,6 +69,23 @@ def test_the_command_writes_the_figures_and_fails_on_a_failure(capsys, monkeypat
 
 
 def test_the_worst_margin_of_each_dtype_is_kept():
-    results = [replace(result("forward", Verdict.EQUIVALENT, 10), margin=margin) for margin in (0.2, 0.6, 0.1)]
-    content = summary(results, [7])
-    assert content["per_check"]["forward"]["worst_margin"] == {results[0].dtype: 0.6}
+    task, found = result("forward", Verdict.EQUIVALENT, 10)
+    content = summary([(task, replace(found, margin=margin)) for margin in (0.2, 0.6, 0.1)], [7])
+    assert content["per_check"]["forward"]["worst_margin"] == {found.dtype: 0.6}
+
+
+def test_seeds_take_turns_in_threads_and_controls_are_judged_too():
+    cells = plan([registered_pairs()["fast"]], checks="f*")
+    tasks = _tasks(cells, [3, 4], 10)
+    assert {(task.seed, task.threads) for task in tasks if not task.control} == {(3, 1), (4, 2)}
+    controls = load_catalogues()["fast"].controls
+    assert {task.control for task in tasks} == {"", *controls}
+    assert len(tasks) == len(cells) * (2 + len(controls))
+
+
+def test_a_harmless_rewrite_is_taken_out_again(tmp_path):
+    module._start(tmp_path)
+    cell = Cell("fast", "forward", "cpu", "float64")
+    for control in ("", "refusals_worded_otherwise", ""):
+        _, found = module._judge_one(Task(cell, 1, 2, 2, control))
+        assert found.verdict.passed and found.examples == 2
