@@ -85,6 +85,13 @@ def _refusals(case: Case, sides: Sides, max_args: list[int]) -> None:
             found[f"illegal action {pair}"] = _outcome(
                 policy.convert_action_to_logit_index, torch.tensor([pair], device=device), pair[0]
             )
+        mixed = torch.tensor([(0, 0), illegal_pairs(max_args)[0], (0, 0)], device=device)
+        found["an illegal action among legal ones"] = _outcome(
+            policy.convert_action_to_logit_index, mixed, int(mixed[1, 0])
+        )
+        found["an illegal logit index among legal ones"] = _outcome(
+            policy.convert_logit_index_to_action, torch.tensor([0, total, 0], device=device), total
+        )
         for index in (-1, total):
             found[f"illegal logit index {index}"] = _outcome(
                 policy.convert_logit_index_to_action, torch.tensor([index], device=device), index
@@ -93,6 +100,7 @@ def _refusals(case: Case, sides: Sides, max_args: list[int]) -> None:
 
     expected = {f"illegal action {pair}": "refused, naming it" for pair in illegal_pairs(max_args)}
     expected |= {f"illegal logit index {index}": "refused, naming it" for index in (-1, total)}
+    expected |= {f"an illegal {what} among legal ones": "refused, naming it" for what in ("action", "logit index")}
     case.facts(observe, expected, sides, phase="forward", component="action conversion")
 
 

@@ -86,7 +86,7 @@ def _rewired(name: str, settings: Mapping[str, Any], others: list[str]) -> Itera
 
 def _misspelt(settings: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
     yield "an unknown key", {_KEY: 1}
-    yield "nn_params that is no mapping", {"nn_params": [1]}
+    yield "nn_params that is no mapping", {"nn_params": 7}
     yield "an unknown key in nn_params", {"nn_params": {**(settings.get("nn_params") or {}), _KEY: 1}}
     yield "nonlinearity of no kind", {"nonlinearity": "nn.NoSuchThing"}
     yield "analyze_weights is 'yes'", {"analyze_weights": "yes"}

@@ -217,8 +217,15 @@ def _after_reset(subject: Subject, trace: Trace, scene: Scene) -> None:
     for step in range(scene.steps - 1):
         subject.policy(scene.at(step, subject))
     td = scene.at(scene.steps - 1, subject)
-    # any dtype may carry the flags: non-zero is true
-    td[DONES], td[TRUNCATEDS] = td[DONES].to(torch.float32), td[TRUNCATEDS].to(torch.uint8)
+    # any dtype may carry the flags, non-zero is true, and either may be left out
+    flags = {DONES: td[DONES].to(torch.float32), TRUNCATEDS: td[TRUNCATEDS].to(torch.uint8)}
+    for key, other in ((DONES, TRUNCATEDS), (TRUNCATEDS, DONES)):
+        if not bool(flags[other].any()):
+            del td[other]
+            td[key] = flags[key]
+            break
+    else:
+        td.update(flags)
     last = subject.policy(td)
     trace.record(FULL_LOG_PROBS, last[FULL_LOG_PROBS][_opening_rows(scene)])
 

@@ -196,10 +196,11 @@ def _start(cases: Path) -> None:
 
 def _judge_one(task: Task) -> Judged:
     assert _executor is not None, "the pool's initializer sets it"
-    pair, options = registered_pairs()[task.cell.pair], {"seed": task.seed, "max_examples": task.examples}
+    pair = registered_pairs()[task.cell.pair]
     if not task.control:
-        return task, _executor.run(pair, task.cell, threads=task.threads, **options)
+        drawn = {"seed": task.seed, "max_examples": task.examples}
+        return task, _executor.run(pair, task.cell, threads=task.threads, **drawn)
     with planted(load_catalogues()[pair.name].controls[task.control].plant) as patcher:
         harmless = dataclasses.replace(pair, fault_hooks=tuple(patcher.hooks))
         with judging(task.cell.device, threads=task.threads):
-            return task, run_cell(Session(harmless), task.cell, **options)
+            return task, run_cell(Session(harmless), task.cell, seed=task.seed, max_examples=task.examples)
