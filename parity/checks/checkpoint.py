@@ -90,7 +90,10 @@ class _Checkpoints:
             {name: value.shape for name, value in side.policy.state_dict().items()}
             for side in (sides.reference, sides.candidate)
         )
-        kinds = (*KINDS, OTHER_SIZES) if mine == theirs else (*KINDS, OTHER_SIZES, ANOTHER)
+        kinds = KINDS if mine == theirs else (*KINDS, ANOTHER)
+        resized = sized(case.recipe(), case.pair, "default" if example["sizes"] == "varied" else "varied")
+        self.resized = resized if resized != recipe else None  # a pair need not have other sizes
+        kinds = kinds if self.resized is None else (*kinds, OTHER_SIZES)
         self.attempts = [f"{what} {kind}" for kind in kinds for what in ("resume from", "load")]
         self.attempts += [f"resume from {kind}" for kind in OTHER_RUNS]
 
@@ -157,9 +160,9 @@ class _Checkpoints:
         for kind, settings in OTHER_RUNS.items():
             files[kind] = self.save(subject.copy(), **settings).read_bytes()
         files[ANOTHER] = self.save(other.copy()).read_bytes()
-        sizes = "default" if self.example["sizes"] == "varied" else "varied"
-        resized = self.case.builds.sides(sized(self.case.recipe(), self.case.pair, sizes), None)
-        files[OTHER_SIZES] = self.save(getattr(resized, subject.side).copy()).read_bytes()
+        if self.resized is not None:
+            resized = getattr(self.case.builds.sides(self.resized, None), subject.side)
+            files[OTHER_SIZES] = self.save(resized.copy()).read_bytes()
         policy = self.fresh(subject)
         trainer = self.training.start(policy, self.moved, self.settings)
         path = self.folder / f"{subject.side}.safetensors"

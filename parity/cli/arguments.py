@@ -92,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
     power = commands.add_parser("faults", help="plant faults and mutants: what do the checks see?")
     power.add_argument("pair", metavar="PAIR", nargs="?", default="*", help="name or glob (default: all)")
     power.add_argument("--only", choices=("fault", "mutant"), help="named faults or mutants alone")
-    power.add_argument("--every", action="store_true", help="every mutant, not one per function and rule")
+    power.add_argument("--every", action="store_true", help="every mutant, not a sample of them")
     power.add_argument("--seed", metavar="N", type=_count(0), default=0, help="draws those (default: 0)")
     power.add_argument("--shard", metavar="I/N", type=_shard, default=(1, 1), help="the I-th of N parts (default: 1/1)")
     power.add_argument("--processes", metavar="N", type=_count(1), default=2, help="side by side (default: 2)")

@@ -15,7 +15,6 @@ from tensordict import TensorDict, TensorDictBase
 from parity.agents.interface import ENV_OBS, FULL_LOG_PROBS, VALUES
 from parity.checks.draw import legal_actions
 from parity.pairs.builds import Builds, Sides
-from parity.pairs.recipe import Pair
 
 ROWS, BATCH, STEPS = 32, 4, 8
 #: A short training, as a test that has to end soon would have it.
@@ -28,24 +27,24 @@ _SHORT = {
 }
 
 
-def close_outputs_fresh(pair: Pair, seed: int) -> None:
+def close_outputs_fresh(builds: Builds, seed: int) -> None:
     """``torch.testing.assert_close`` on log-probabilities and values of one batch, on fresh weights."""
-    _compare_outputs(pair, seed, None, lambda output: output)
+    _compare_outputs(builds, seed, None, lambda output: output)
 
 
-def close_outputs_stress(pair: Pair, seed: int) -> None:
+def close_outputs_stress(builds: Builds, seed: int) -> None:
     """The same on stress weights."""
-    _compare_outputs(pair, seed, seed, lambda output: output)
+    _compare_outputs(builds, seed, seed, lambda output: output)
 
 
-def close_means(pair: Pair, seed: int) -> None:
+def close_means(builds: Builds, seed: int) -> None:
     """``torch.testing.assert_close`` on the means of the same outputs, on fresh weights."""
-    _compare_outputs(pair, seed, None, torch.mean)
+    _compare_outputs(builds, seed, None, torch.mean)
 
 
-def state_dict_diff(pair: Pair, seed: int) -> None:
+def state_dict_diff(builds: Builds, seed: int) -> None:
     """Parameters of both sides after building: shapes, dtypes and values."""
-    sides = Builds(pair).sides(pair.recipe.with_system(seed=seed), None)
+    sides = _built(builds, seed)
     reference = dict(sides.reference.policy.named_parameters())
     candidate = sides.candidate.to_reference(dict(sides.candidate.policy.named_parameters()))
     assert reference.keys() == candidate.keys()
@@ -53,9 +52,9 @@ def state_dict_diff(pair: Pair, seed: int) -> None:
         torch.testing.assert_close(candidate[name], value)
 
 
-def smoke_test(pair: Pair, seed: int) -> None:
+def smoke_test(builds: Builds, seed: int) -> None:
     """Operations run, shapes match, a short training of the candidate ends with finite losses."""
-    sides = Builds(pair).sides(pair.recipe.with_system(seed=seed), None).copy()
+    pair, sides = builds.pair, _built(builds, seed)
     found = []
     for subject in (sides.reference, sides.candidate):
         observations = pair.generate(subject.recipe.environment, rows=BATCH * STEPS, seed=seed)
@@ -74,7 +73,7 @@ def smoke_test(pair: Pair, seed: int) -> None:
             assert all(math.isfinite(value) for key, value in metrics.items() if key.startswith("loss"))
 
 
-Rival = Callable[[Pair, int], None]
+Rival = Callable[[Builds, int], None]
 RIVALS: Mapping[str, Rival] = {
     "assert_close on outputs, fresh weights": close_outputs_fresh,
     "assert_close on outputs, stress weights": close_outputs_stress,
@@ -84,21 +83,25 @@ RIVALS: Mapping[str, Rival] = {
 }
 
 
-def sees(rival: Rival, pair: Pair, seed: int) -> bool:
+def sees(rival: Rival, builds: Builds, seed: int) -> bool:
     """Whether a rival takes the sides for different; anything that raises counts."""
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            rival(pair, seed)
+            rival(builds, seed)
     except Exception:
         return True
     return False
 
 
+def _built(builds: Builds, seed: int, weights: int | None = None) -> Sides:
+    return builds.sides(builds.pair.recipe.with_system(seed=seed), weights).copy()
+
+
 def _compare_outputs(
-    pair: Pair, seed: int, weights: int | None, summary: Callable[[torch.Tensor], torch.Tensor]
+    builds: Builds, seed: int, weights: int | None, summary: Callable[[torch.Tensor], torch.Tensor]
 ) -> None:
-    sides: Sides = Builds(pair).sides(pair.recipe.with_system(seed=seed), weights).copy()
+    pair, sides = builds.pair, _built(builds, seed, weights)
     outputs: list[dict[str, Any]] = []
     for subject in (sides.reference, sides.candidate):
         observations = pair.generate(subject.recipe.environment, rows=ROWS, seed=seed)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from parity.checks.catalogue import CHECKS
+from parity.checks.draw import sized
 from parity.compare.verdict import Verdict
 from parity.conditions import judging
 from parity.faults.children import ChildDied, ChildTimeout, in_child
@@ -85,6 +86,11 @@ def by_cost() -> list[str]:
     return sorted(names, key=lambda name: BY_COST.index(name) if name in BY_COST else len(BY_COST))
 
 
+def smaller(pair: Pair) -> Pair:
+    """The pair with the other sizes that it names, which are small: quicker, where one example is a first question."""
+    return dataclasses.replace(pair, recipe=sized(pair.recipe, pair, "varied"))
+
+
 def _name(mutant: Mutant | None) -> str:
     return "original" if mutant is None else mutant.name
 
@@ -93,14 +99,15 @@ def _judge(mutant: Mutant | None, pair: Pair, names: list[str]) -> Fate:
     found = Fate(_name(mutant), pair.name, "survived")
     try:
         with judging(profile="parity-ci"), mutated(mutant) if mutant is not None else nullcontext():
-            session = Session(pair)
-            # most are seen by the first example of some check, and the narrow dtype sees little that the wide does not
+            session, small = Session(pair), Session(smaller(pair))
+            # most are seen by the first example of some check, whatever the sizes, and the narrow dtype sees little
+            # that the wide one does not
             wide = [(name, CHECKS[name].dtypes[0]) for name in names]
             narrow = [(name, dtype) for name in names for dtype in CHECKS[name].dtypes[1:]]
-            cells = [(*cell, 1) for cell in wide] + [(*cell, None) for cell in (*wide, *narrow)]
-            for name, dtype, examples in cells:
+            cells = [(small, *cell, 1) for cell in wide] + [(session, *cell, None) for cell in (*wide, *narrow)]
+            for judged, name, dtype, examples in cells:
                 cell = Cell(pair.name, name, "cpu", dtype)
-                result = run_cell(session, cell, shrink=False, max_examples=examples)
+                result = run_cell(judged, cell, shrink=False, max_examples=examples)
                 if not result.verdict.passed:
                     return dataclasses.replace(found, **_kill(result))
     except NotPlanted as error:
