@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from parity.pairs.builds import Sides, Subject
 from parity.pairs.recipe import Pair, Recording
 
 SAMPLES = 32
+_BEYOND_INT32 = 2**32  # what is cut to 32 bits would take it for 0
 EMBEDDINGS = "_action_embeds_"  # the component that holds one row per action name, where a pair has one
 
 
@@ -54,10 +56,12 @@ def _bijection(case: Case, sides: Sides, max_args: list[int]) -> None:
         actions = torch.tensor(pairs, dtype=torch.int64, device=device)
         indices = policy.convert_action_to_logit_index(actions)
         back = policy.convert_logit_index_to_action(torch.arange(len(pairs), device=device))
+        narrow = policy.convert_logit_index_to_action(torch.arange(len(pairs), device=device).to(torch.uint8))
         folded = policy.convert_action_to_logit_index(actions.to(torch.int32).reshape(1, -1, 2))
         return {
             "action -> logit": indices.tolist(),
             "logit -> action": [tuple(pair) for pair in back.tolist()],
+            "logit -> action, of uint8": [tuple(pair) for pair in narrow.tolist()],
             "logit -> action dtype": str(back.dtype),
             "action -> logit, int32 with another leading shape": folded.flatten().tolist(),
         }
@@ -66,6 +70,7 @@ def _bijection(case: Case, sides: Sides, max_args: list[int]) -> None:
     expected = {
         "action -> logit": order,
         "logit -> action": pairs,
+        "logit -> action, of uint8": pairs,
         "logit -> action dtype": "torch.int32",
         "action -> logit, int32 with another leading shape": order,
     }
@@ -81,7 +86,7 @@ def _refusals(case: Case, sides: Sides, max_args: list[int]) -> None:
     def observe(subject: Subject) -> dict[str, Any]:
         policy, device = subject.policy, subject.device
         found: dict[str, Any] = {}
-        for pair in illegal_pairs(max_args):
+        for pair in [*illegal_pairs(max_args), (_BEYOND_INT32, 0)]:
             found[f"illegal action {pair}"] = _outcome(
                 policy.convert_action_to_logit_index, torch.tensor([pair], device=device), pair[0]
             )
@@ -92,14 +97,15 @@ def _refusals(case: Case, sides: Sides, max_args: list[int]) -> None:
         found["an illegal logit index among legal ones"] = _outcome(
             policy.convert_logit_index_to_action, torch.tensor([0, total, 0], device=device), total
         )
-        for index in (-1, total):
+        for index in (-1, total, _BEYOND_INT32):
             found[f"illegal logit index {index}"] = _outcome(
                 policy.convert_logit_index_to_action, torch.tensor([index], device=device), index
             )
         return found
 
-    expected = {f"illegal action {pair}": "refused, naming it" for pair in illegal_pairs(max_args)}
-    expected |= {f"illegal logit index {index}": "refused, naming it" for index in (-1, total)}
+    illegal = [*illegal_pairs(max_args), (_BEYOND_INT32, 0)]
+    expected = {f"illegal action {pair}": "refused, naming it" for pair in illegal}
+    expected |= {f"illegal logit index {index}": "refused, naming it" for index in (-1, total, _BEYOND_INT32)}
     expected |= {f"an illegal {what} among legal ones": "refused, naming it" for what in ("action", "logit index")}
     case.facts(observe, expected, sides, phase="forward", component="action conversion")
 
@@ -149,6 +155,28 @@ def _rows(case: Case, sides: Sides, spaces: list[dict[str, Any]]) -> None:
     expected = {"rows": embedding_rows([built, *activations])}
     cause = "each full name keeps the row it was first given, in first-seen order from row 0"
     case.facts(observe, expected, sides, phase="rollout", component=EMBEDDINGS, cause=cause)
+    size = {"one name more than rows": "refused", "a name for every row": "accepted", "rows for all names": "accepted"}
+    case.facts(lambda subject: _filled(case, subject), size, sides, phase="build", component=EMBEDDINGS)
+
+
+def _filled(case: Case, subject: Subject) -> dict[str, Any]:
+    """What becomes of as many names as the table has rows, and of one more."""
+    policy = subject.copy().policy
+    rows = len(next(policy.get_submodule(case.pair.paths(subject.side)[EMBEDDINGS]).parameters()))
+    left = rows - len(policy.action_rows())
+
+    def attempt(call: Callable[[], object]) -> str:
+        try:
+            call()
+        except ActionError:
+            return "refused"
+        return "accepted"
+
+    return {
+        "one name more than rows": attempt(lambda: policy.activate_actions(["filling"], [left])),
+        "a name for every row": attempt(lambda: policy.activate_actions(["filling"], [left - 1])),
+        "rows for all names": attempt(lambda: policy.restore_action_rows(policy.action_rows())),
+    }
 
 
 def _sampling(case: Case, sides: Sides, seed: int, max_args: list[int]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from parity.checks.case import Case
-from parity.checks.damaged_configs import ADDED, BUILT, REFUSED, damages, met
+from parity.checks.damaged_configs import ADDED, BUILT, REFUSED, alike, damages, met
 from parity.checks.draw import sized
 from parity.checks.registry import Check, Example
 from parity.compare.verdict import different_fact
@@ -28,7 +28,7 @@ def _judge(case: Case, example: Example) -> None:
         where = {"phase": "build", "key": damage.what}
         where["candidate_component"] = case.pair.paths("candidate").get(damage.component, "")
         if damage.refused_by == "alike":
-            if (seen["reference"] == BUILT) != (seen["candidate"] == BUILT):
+            if not alike(seen["reference"], seen["candidate"]):
                 raise different_fact(damage.component, seen["reference"], seen["candidate"], **where)
             continue
         wanted = BUILT if damage.refused_by == "nobody" else REFUSED

@@ -49,7 +49,8 @@ def damages(components: Graph) -> Iterator[Damage]:
         changes = (_rewired(name, settings, list(without)), _misspelt(settings), _out_of_range(settings))
         for damage in (*chain.from_iterable(changes), *_spelt_otherwise(settings)):
             what, changes, *refused_by = damage
-            yield Damage(name, what, {**components, name: {**settings, **changes}}, *refused_by)
+            merged = {key: value for key, value in {**settings, **changes}.items() if value is not ...}
+            yield Damage(name, what, {**components, name: merged}, *refused_by)
     first = next(iter(components.values()))
     yield Damage(ADDED, "a component of no use", {**components, ADDED: first}, "the candidate")
 
@@ -65,6 +66,11 @@ def met(pair: Pair, side: str, recipe: Recipe, damage: Damage) -> str:
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return BUILT
+
+
+def alike(first: str, second: str) -> bool:
+    """Whether two sides meet a graph alike: both build it, or both refuse it as a wrong configuration."""
+    return first == second == BUILT or (first.startswith(REFUSED) and second.startswith(REFUSED))
 
 
 def _rewired(name: str, settings: Mapping[str, Any], others: list[str]) -> Iterator[tuple[Any, ...]]:
@@ -107,7 +113,8 @@ def _out_of_range(settings: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
         if isinstance(value, int | float) and not isinstance(value, bool):
             for wrong in _NO_SIZES:
                 yield f"{key} is {wrong!r}", {key: wrong}
-            for wrong in (2.5, 7, None):  # no divisor of a width, or two that disagree, or not given
+            yield f"{key} is left out", {key: ...}, "alike"
+            for wrong in (2.5, 7, 1, 1 / 32, None):  # no divisor of a width, or two that disagree, or too few
                 yield f"{key} is {wrong!r}", {key: wrong}, "alike"
     for key in ("clip_scale", "l2_init_scale"):
         for wrong in _NO_SCALES:

@@ -168,7 +168,7 @@ def _equal(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
 
 def _stepwise(subject: Subject, trace: Trace, scene: Scene) -> None:
     trace.phase = "rollout"
-    outs = [subject.policy(scene.at(step, subject)) for step in range(scene.steps)]
+    outs = [subject.policy(scene.at(step, subject, env_id=SLICES[1])) for step in range(scene.steps)]
     trace.record(FULL_LOG_PROBS, torch.stack([td[FULL_LOG_PROBS] for td in outs], 1))
     trace.record(VALUES, torch.stack([td[VALUES] for td in outs], 1))
     _record_memory(subject, trace)
@@ -176,7 +176,7 @@ def _stepwise(subject: Subject, trace: Trace, scene: Scene) -> None:
 
 def _at_once(subject: Subject, trace: Trace, scene: Scene) -> None:
     trace.phase = "rollout"
-    td = subject.policy(scene.sequence(subject))
+    td = subject.policy(scene.sequence(subject, env_id=SLICES[1]))
     trace.record(FULL_LOG_PROBS, td[FULL_LOG_PROBS])
     trace.record(VALUES, td[VALUES])
     _record_memory(subject, trace)
@@ -218,14 +218,12 @@ def _after_reset(subject: Subject, trace: Trace, scene: Scene) -> None:
         subject.policy(scene.at(step, subject))
     td = scene.at(scene.steps - 1, subject)
     # any dtype may carry the flags, non-zero is true, and either may be left out
-    flags = {DONES: td[DONES].to(torch.float32), TRUNCATEDS: td[TRUNCATEDS].to(torch.uint8)}
-    for key, other in ((DONES, TRUNCATEDS), (TRUNCATEDS, DONES)):
-        if not bool(flags[other].any()):
-            del td[other]
-            td[key] = flags[key]
-            break
+    if scene.seed % 3:
+        key, other = (DONES, TRUNCATEDS) if scene.seed % 3 == 1 else (TRUNCATEDS, DONES)
+        td[key] = (td[key] | td[other]).to(torch.int64)
+        del td[other]
     else:
-        td.update(flags)
+        td[DONES], td[TRUNCATEDS] = td[DONES].to(torch.float32), td[TRUNCATEDS].to(torch.uint8)
     last = subject.policy(td)
     trace.record(FULL_LOG_PROBS, last[FULL_LOG_PROBS][_opening_rows(scene)])
 

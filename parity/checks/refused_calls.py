@@ -41,7 +41,7 @@ def _row_calls(policy: Any) -> Calls:
         return lambda policy: policy.restore_action_rows(rows)
 
     return {
-        "more full names than rows": lambda policy: policy.activate_actions(["move"], [_MANY]),
+        "more full names than rows": lambda policy: policy.activate_actions(["stretch"], [_MANY]),
         "rows held twice": restore({"move_0": 0, "turn_0": 0}),
         "rows with a gap": restore({"move_0": 0, "turn_0": 2}),
         "more rows than there are": restore({f"move_{number}": number for number in range(_MANY)}),

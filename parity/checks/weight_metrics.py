@@ -16,6 +16,8 @@ from parity.compare.trace import Trace
 from parity.pairs.builds import Sides, Subject
 from parity.pairs.recipe import Pair, Recording
 
+#: What the agents' guide says that delta is when it is left out.
+DEFAULT_DELTA = 0.01
 #: Kinds of component whose weights can be measured.
 _LAYERS = ("Conv2d", "Linear")
 
@@ -50,19 +52,27 @@ def _judge(case: Case, example: Example) -> None:
         metrics = subject.policy.compute_weight_metrics(delta=delta)
         trace.fact("layers", [entry["name"] for entry in metrics])
         _record(metrics, trace)
+        trace.phase = "metrics, delta left out"
+        _record(subject.policy.compute_weight_metrics(), trace)
 
     def expected(subject: Subject, trace: Trace) -> None:
         trace.phase = "metrics"
         weights = subject.to_reference(dict(subject.policy.named_parameters()))
         paths = {link.name: link.reference for link in case.pair.components}
-        found = []
+        found, held = [], []
         for name in layers:
             weight = next(
                 value for key, value in weights.items() if key.startswith(f"{paths[name]}.") and key.endswith("weight")
             )
-            found.append({"name": name, **layer_metrics(weight.detach(), delta)})
+            held.append(weight.detach())
+            found.append({"name": name, **layer_metrics(held[-1], delta)})
         trace.fact("layers", layers)
         _record(found, trace)
+        trace.phase = "metrics, delta left out"
+        _record(
+            [{**entry, **layer_metrics(weight, DEFAULT_DELTA)} for entry, weight in zip(found, held, strict=True)],
+            trace,
+        )
 
     case.parity(program, sides)
     case.contract(expected, program, sides)

@@ -90,7 +90,6 @@ class LatentAttnMed(_LatentAttn):
 def _check_queries(cross: Component, *, single: bool) -> None:
     """One query goes to the core as it is; several need self attention to become one row."""
     count = cross.sizes["num_query_tokens"]
-    if single and count != 1:
-        raise ConfigError(f"{cross.where}: num_query_tokens is {count}; give 1, nothing here combines several")
-    if not single and count == 1:
-        raise ConfigError(f"{cross.where}: num_query_tokens is 1; give at least 2, self attention is among several")
+    if single != (count == 1):
+        wanted = "1, nothing here combines several" if single else "at least 2, self attention is among several"
+        raise ConfigError(f"{cross.where}: num_query_tokens is {count}; give {wanted}")

@@ -5,32 +5,96 @@ from parity.faults.registry import Equivalent
 _AGENTS, _TRAINING = "parity.agents.pytorch", "parity.training"
 
 _META = "it is made on the meta device, and every parameter replaced by one of the right dtype"
-_MESSAGE = "its result only appears in the message of an error"
-_PLACEHOLDER = "an empty placeholder, replaced before it is read"
+_MESSAGE = "its result only appears in the message of an error, or in the place that a warning names"
+_PLACEHOLDER = "a placeholder, replaced by the first activation, without which a policy refuses to act"
 _CUDA = "only reached on a GPU"
-_TIME = "it changes how long something takes, not what comes out"
+_TIME = "it changes how much time or memory something takes, not what comes out"
+_LAST_AXIS = "the tensor has two axes: 1 and -1 are the same"
+_WIDE = "the numbers are small: any integer type holds them, and they are compared and cast alike"
+_STORED = "stored besides, it is replaced by what activation makes of the environment"
+_INT64 = "torch.full makes int64 of an int anyway"
 
 EQUIVALENT = (
     Equivalent("*:device dropped", "on a CPU tensors are made there anyway; the check `device` judges it on a GPU"),
+    Equivalent("*:keyword dropped", _STORED, "register_buffer("),
+    *(
+        Equivalent(f"{_AGENTS}.{module}.__init__:constant", _STORED, "persistent=False)")
+        for module in ("layers:TokensToBox", "layers:Normalizer", "tokens:ValueNormalizer", "tokens:TokenStrip")
+    ),
+    # agents
+    *(
+        Equivalent(f"{_AGENTS}.{module}.__init__:{rule}", _PLACEHOLDER, "torch.empty(0, dtype=")
+        for module in ("actions:ActionTable", "layers:ActionEmbedding", "layers:TokensToBox", "tokens:TokenStrip")
+        for rule in ("constant", "keyword dropped", "name")
+        if (module, rule) != ("actions:ActionTable", "constant")
+    ),
+    Equivalent(f"{_AGENTS}.actions:ActionTable.__init__:constant", _PLACEHOLDER, "torch.empty(0, dtype=torch.int64)"),
+    Equivalent(f"{_AGENTS}.attention:CrossAttention.__init__:*", _TIME, "asked"),
+    Equivalent(f"{_AGENTS}.attention:CrossAttention.__init__:*", _TIME, "absorbed"),
+    Equivalent(f"{_AGENTS}.attention:CrossAttention.__init__:*", _TIME, "AbsorbedHeads"),
+    Equivalent(f"{_AGENTS}.heads:ActorCriticHeads.decode_actions:sign", _LAST_AXIS, "squeeze(-1)"),
+    Equivalent(
+        f"{_AGENTS}.inputs:check_training_action:statement dropped",
+        "an action that does not go with a batch without time is refused right after it, in other words",
+        "observations.dim() != 4",
+    ),
+    Equivalent(f"{_AGENTS}.layers:warn_of_ignored_tokens:keyword dropped", _MESSAGE),
+    Equivalent(f"{_AGENTS}.layers:warn_of_ignored_tokens:constant", _MESSAGE),
+    Equivalent(f"{_AGENTS}.layers:TokensToBox.set_feature_remap:*", _WIDE, "dtype=torch.int32"),
+    Equivalent(f"{_AGENTS}.layers:Normalizer.__init__:name", _PLACEHOLDER, "torch.ones"),
     Equivalent(f"{_AGENTS}.lstm_wrapper:RecurrentCore.__init__:keyword dropped", _META, "dtype=dtype"),
-    Equivalent(f"{_AGENTS}.stages:encoder_linear:keyword dropped", _META, "dtype=dtype, device='meta'"),
-    Equivalent(f"{_AGENTS}.stages:Stage.__init__:call dropped", _TIME, "memory_format"),
-    Equivalent(f"{_AGENTS}.graph:nearest:*", _MESSAGE),
-    Equivalent(f"{_AGENTS}.actions:ActionTable.__init__:*", _PLACEHOLDER, "torch.empty"),
+    Equivalent(
+        f"{_AGENTS}.lstm_wrapper:RecurrentCore.forward:decorator dropped",
+        "it acts under torch.compile alone, which the checks of mutants leave out",
+    ),
+    Equivalent(
+        f"{_AGENTS}.lstm_wrapper:LSTMWrapper.store_state:call dropped",
+        "the core returns its own dtype; under autocast alone it would be another",
+        ".to(self.dtype)",
+    ),
     Equivalent(f"{_AGENTS}.packing:pack:branches swapped", _TIME, "_CPU_GROUP"),
     Equivalent(f"{_AGENTS}.pytorch_agent_mixin:PyTorchAgentMixin.__init__:call dropped", _CUDA, "device"),
+    Equivalent(f"{_AGENTS}.pytorch_agent_mixin:*.extract_mixin_params:and/or", _MESSAGE, "'agent config'"),
+    Equivalent(f"{_AGENTS}.pytorch_agent_mixin:*.set_tensordict_fields:keyword dropped", _INT64, "torch.full"),
+    Equivalent(f"{_AGENTS}.pytorch_agent_mixin:*.handle_*_mode:sign", _LAST_AXIS, "gather(-1"),
+    Equivalent(f"{_AGENTS}.pytorch_agent_mixin:*.handle_*_mode:sign", _LAST_AXIS, "unsqueeze(-1)"),
+    Equivalent(f"{_AGENTS}.pytorch_agent_mixin:*.handle_*_mode:sign", _LAST_AXIS, "squeeze(-1)"),
+    Equivalent(f"{_AGENTS}.pytorch_agent_mixin:*.handle_*_mode:sign", _LAST_AXIS, "sum(-1)"),
+    Equivalent(f"{_AGENTS}.pytorch_agent_mixin:*.handle_*_mode:sign", _LAST_AXIS, "dim=-1"),
+    Equivalent(f"{_AGENTS}.stages:encoder_linear:keyword dropped", _META, "dtype=dtype, device='meta'"),
+    Equivalent(f"{_AGENTS}.stages:Stage.__init__:*", _TIME, "dim() == 4"),
+    Equivalent(f"{_AGENTS}.stages:Stage.__init__:call dropped", _TIME, "memory_format"),
+    Equivalent(f"{_AGENTS}.tokens:TokenStrip.set_feature_remap:*", _WIDE, "dtype=torch.int32"),
     Equivalent(
-        f"{_AGENTS}.tokens:TokenStrip.set_feature_remap:*",
-        "codes are below 1,024: either integer type holds them, and they are compared and cast alike",
-        "dtype=torch.int32",
+        f"{_AGENTS}.tokens:FourierTokens.__init__:keyword dropped",
+        "the row of id 255 is only read for padding, whose gradient is 0 already",
+        "padding_idx=",
     ),
-    Equivalent(f"{_TRAINING}.random_stream:*", _CUDA, "cuda"),
+    # trainer
     Equivalent(
-        f"{_TRAINING}.trainer:Trainer._act_on:keyword dropped", "torch.full makes int64 of an int anyway", "torch.full"
+        f"{_TRAINING}.checkpoint:_checksum:name", "the sum is compared with what the same function made", "torch.uint8"
     ),
+    Equivalent(f"{_TRAINING}.checkpoint:_tensors:call dropped", _CUDA, ".cpu()"),
+    Equivalent(f"{_TRAINING}.checkpoint:_write:*", "it matters when the power fails", "fsync"),
+    Equivalent(
+        f"{_TRAINING}.experience:Experience.__init__:name",
+        "every cell is written before an update reads it: the trainer waits until all segments are full",
+        "torch.zeros",
+    ),
+    Equivalent(f"{_TRAINING}.experience:Experience.store:call dropped", _CUDA, "to(self.device)"),
+    Equivalent(f"{_TRAINING}.losses:Losses.detached:call dropped", _TIME, "detach()"),
+    Equivalent(f"{_TRAINING}.losses:ppo_losses:scope dropped", _TIME),
+    Equivalent(f"{_TRAINING}.random_stream:derived_seed:*", "which seeds are derived is free, as long as they differ"),
+    Equivalent(f"{_TRAINING}.random_stream:*:statement dropped", _CUDA, "cuda"),
+    Equivalent(f"{_TRAINING}.random_stream:*:arguments swapped", _CUDA, "cuda"),
+    Equivalent(f"{_TRAINING}.trainer:Trainer.__init__:statement dropped", _TIME, "torch.compile"),
+    Equivalent(f"{_TRAINING}.trainer:Trainer._act_on:keyword dropped", _INT64, "torch.full"),
+    Equivalent(f"{_TRAINING}.trainer:Trainer._act_on:sign", _LAST_AXIS, "gather(-1"),
+    Equivalent(f"{_TRAINING}.trainer:Trainer._diverged:operator", "one process: a world of one", "world.size"),
     Equivalent(
         f"{_TRAINING}.trainer:Trainer._losses:comparison",
         "with a coefficient of 0 the term is 0, whether it is computed or not",
         "l2_init_loss_coef > 0",
     ),
+    Equivalent(f"{_TRAINING}.trainer:Trainer.rollout:call dropped", _CUDA, ".device)"),
 )

@@ -18,9 +18,12 @@ SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
         **_agents(*_SHARED, "stages:[!e]*", "weights:[!d]*", "weights:draw_[ou]*", "box_trunk", "fast"),
         **{f"parity.training.{module}": _OF_TRAINER for module in _TRAINER},
     },
-    "latent_attn_tiny": _agents("packing", "tokens", "token_memory:AbsorbedHeads.*"),
+    "latent_attn_tiny": _agents(
+        *("attention:CrossAttention.forward", "packing", "tokens", "token_memory:AbsorbedHeads.*"),
+    ),
     "latent_attn_small": _agents(
-        *("attention", "graph", "latent_attn", "token_memory:[!A]*"),
+        *("attention:*__init__", "attention:CrossLayer.*", "attention:Self*", "attention:_*"),
+        *("graph", "latent_attn", "token_memory:[!A]*"),
         *("stages:encoder_linear", "weights:draw_normal", "weights:draw_truncated_normal"),
     ),
     "example": _agents("example"),

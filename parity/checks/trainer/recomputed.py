@@ -120,6 +120,16 @@ def _update(number: int, seen: SeenUpdate, before: SeenUpdate | None, plan: Plan
         rebase_every=example["rebase_every"],
         measure_every=example["measure_every"],
     )
+    accumulate = plan.settings["gradient_accumulation_steps"]
+    stepped = [(number, index) for index in range(count) if (index + 1) % accumulate == 0]
+    told = {
+        "on_rollout_step": [(number, index) for index in range(len(starts))],
+        "on_minibatch": [(number, index) for index in range(count)],
+        "on_step": stepped,
+        "on_clip": stepped,
+    }
+    for method, expected in told.items():
+        yield Leaf("update", "watcher", f"update and number told to {method}", expected, seen.told.get(method, []))
     for place in range(max(len(made_calls), len(seen.calls))):
         expected, found = (listed[place] if place < len(listed) else "nothing" for listed in (made_calls, seen.calls))
         yield Leaf("update", "order of calls", f"call {place}", expected, found)

@@ -138,7 +138,7 @@ class Resuming:
         watch.begin(0, heard=False)
         for _ in trainer.run(self.updates[0]):
             pass
-        folder = self.folder / f"{subject.side} {subject.nudge}"
+        folder = self.folder / subject.side / str(subject.nudge)  # neither is there yet
         self._paths[subject.side, subject.nudge] = self.training.save(trainer, folder)
         self._go_on(subject, subject.policy, trace, trainer, watch)
 

@@ -45,6 +45,7 @@ class SeenUpdate:
     """One rollout and what was learned from it."""
 
     calls: list[str] = field(default_factory=list)
+    told: dict[str, list[tuple[int, int]]] = field(default_factory=dict)  # of a watcher's method: update and number
     acts: list[Act] = field(default_factory=list)
     taken: list[Tensor] = field(default_factory=list)
     steps: list[Values] = field(default_factory=list)  # what the environment answered, one per element of taken

@@ -202,8 +202,13 @@ class _Watcher:
         seen.advantages, seen.probabilities = advantages.clone(), probabilities.clone()
         self.trace.phase = "forward"
 
+    def on_rollout_step(self, update: int, step: int, td: Any) -> None:
+        """What the policy and the environment have told already."""
+        self.now.told.setdefault("on_rollout_step", []).append((update, step))
+
     def on_minibatch(self, update: int, minibatch: int, data: Any, losses: Any) -> None:
         """Keep it, and wait for its gradients."""
+        self.now.told.setdefault("on_minibatch", []).append((update, minibatch))
         handed = {**{key: data.inputs[key].clone() for key in sorted(data.inputs.keys())},
                   **{key: getattr(data, key).clone() for key in HANDED}}  # fmt: skip
         seen = SeenMinibatch(data.indices.clone(), handed, self.evaluated, losses.detached(), self.gradients, {})
@@ -226,9 +231,17 @@ class _Watcher:
             norms["after backward"] = _norm(self.squares)
 
     def on_nothing(self, *_: Any, **__: Any) -> None:
-        """What the policy, the environment and the optimizer have told already."""
+        """The figures are kept where the update returns them."""
 
-    on_rollout_step = on_step = on_clip = on_update = on_nothing
+    def on_step(self, update: int, minibatch: int, policy: Any) -> None:
+        """What the optimizer has told already."""
+        self.now.told.setdefault("on_step", []).append((update, minibatch))
+
+    def on_clip(self, update: int, minibatch: int, policy: Any) -> None:
+        """What the policy has told already."""
+        self.now.told.setdefault("on_clip", []).append((update, minibatch))
+
+    on_update = on_nothing
 
 
 def _square(gradient: Tensor | None) -> Tensor:

@@ -30,7 +30,7 @@ class Mutant:
         function: its qualified name.
         line: in the module's file.
         rule: what was done.
-        before, after: the changed piece of source.
+        before, after: the changed piece of source; of a number or name the whole expression or call that it is in.
     """
 
     name: str
@@ -56,14 +56,14 @@ def mutants_of(module: str) -> list[Mutant]:
     tree = _parsed(module)
     found: list[Mutant] = []
     counts: Counter[tuple[str, str]] = Counter()
-    functions = _functions(tree)
+    functions, parents = _functions(tree), _parents(tree)
     for number, node in enumerate(ast.walk(tree)):
         function = functions.get(node)
         if function is None:
             continue
         for choice, (rule, instead) in enumerate(_changes(node, function)):
             counts[function.name, rule] += 1
-            before = ast.unparse(node)
+            before, after = _shown(node, instead, parents)
             found.append(
                 Mutant(
                     name=f"{module}:{function.name}:{rule}:{counts[function.name, rule]}",
@@ -72,7 +72,7 @@ def mutants_of(module: str) -> list[Mutant]:
                     line=getattr(node, "lineno", function.node.lineno),
                     rule=rule,
                     before=_short(before),
-                    after="" if instead is None else _short(ast.unparse(instead)),
+                    after=_short(after),
                     _node=number,
                     _choice=choice,
                 )
@@ -180,7 +180,31 @@ def _judged(node: ast.AST) -> Iterator[ast.AST]:
             yield from _judged(child)
 
 
-def _replace(tree: ast.Module, node: ast.AST, instead: ast.AST | None) -> None:
+def _parents(tree: ast.Module) -> dict[ast.AST, ast.AST]:
+    return {child: parent for parent in ast.walk(tree) for child in ast.iter_child_nodes(parent)}
+
+
+def _shown(node: ast.AST, instead: ast.AST | None, parents: dict[ast.AST, ast.AST]) -> tuple[str, str]:
+    """The piece of source before and after; a bare number or name says nothing without what it stands in."""
+    is_bare = isinstance(node, ast.Constant | ast.UnaryOp | ast.Attribute)
+    if not is_bare or (isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not)):
+        return ast.unparse(node), "" if instead is None else ast.unparse(instead)
+    around = node
+    while isinstance(around, ast.expr | ast.keyword) and not isinstance(around, ast.Call | ast.Compare | ast.BinOp):
+        parent = parents.get(around)
+        if not isinstance(parent, ast.expr | ast.keyword):
+            break
+        around = parent
+    before = ast.unparse(around)
+    if around is node or instead is None:
+        return before, "" if instead is None else ast.unparse(instead)
+    _replace(around, node, instead)
+    after = ast.unparse(around)
+    _replace(around, instead, node)
+    return before, after
+
+
+def _replace(tree: ast.AST, node: ast.AST, instead: ast.AST | None) -> None:
     for parent in ast.walk(tree):
         for field, value in ast.iter_fields(parent):
             if value is node:

@@ -75,7 +75,7 @@ def test_every_rule_finds_its_places(shelves):
         ("Shelf.__init__", "default", "2", "3"),
         ("Shelf.__init__", "statement dropped", "self.width = width", ""),
         ("Shelf.area", "operator", "self.width * 4", "self.width / 4"),
-        ("Shelf.area", "constant", "4", "5"),
+        ("Shelf.area", "constant", "self.width * 4", "self.width * 5"),
         ("Shelf.both", "and/or", "a and (not b)", "a or not b"),
         ("Shelf.both", "not dropped", "not b", "b"),
         ("Shelf.both", "operator", "a - b", "a + b"),

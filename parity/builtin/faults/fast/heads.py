@@ -220,8 +220,8 @@ def entropy_annealed_inside_the_policy(patch: Patcher) -> None:
     def make(original: Callable[..., TensorDictBase]) -> Callable[..., TensorDictBase]:
         def anneal(self: Fast, *args: Any) -> TensorDictBase:
             td = original(self, *args)
-            self.evaluations += 1
-            if self.evaluations > 5:
+            evaluations = self.get_buffer("evaluations").add_(1)
+            if evaluations > 5:
                 td[ENTROPY] = 0.99 * td[ENTROPY]
             return td
 
