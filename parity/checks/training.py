@@ -125,6 +125,7 @@ class _Watch:
     def on_advantages(self, update: int, advantages: Tensor, probabilities: Tensor) -> None:
         """What the experience came to."""
         self.trace.step, self.trace.phase, self.trace.judged = None, "advantages", "ensemble"
+        self.trace.sequence = (advantages.shape[0], advantages.shape[1])
         self.trace.record("advantages", advantages)
         self.trace.record("sampling probabilities", probabilities)
         self.trace.minibatch, self.trace.phase = 0, "forward"

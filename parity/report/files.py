@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
+
+#: A list that holds neither text nor other lists. Text cannot look like one: it has no line breaks in JSON.
+_NUMBERS = re.compile(r'\[\n[^]["{}]*\]')
 
 
 class ReportError(Exception):
@@ -36,12 +40,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a mapping as strict JSON: numbers that JSON does not have (inf, nan) become null.
+    """Write a mapping as strict JSON, lists of numbers on one line: numbers that JSON does not have become null.
 
     Raises:
         ReportError: the file system refuses.
     """
-    write_text(path, json.dumps(_strict(content), indent=1, allow_nan=False) + "\n")
+    text = json.dumps(_strict(content), indent=1, allow_nan=False)
+    write_text(path, _NUMBERS.sub(lambda found: " ".join(found[0].split()), text) + "\n")
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:
