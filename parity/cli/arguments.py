@@ -66,6 +66,9 @@ def parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="show a stored report again")
     report.add_argument("file", metavar="FILE", type=Path)
     report.add_argument("--markdown", action="store_true", help="as Markdown")
+    report.add_argument(
+        "--html", metavar="OUT", type=Path, help="as a page; also of faults.json, false-alarms.json and collapse.json"
+    )
     report.set_defaults(command=_later("reports", "show"))
 
     compare = commands.add_parser("compare", help="show which verdicts and margins moved between two reports")
