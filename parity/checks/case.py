@@ -125,6 +125,7 @@ class Case:
             if outcome.divergence is not None:
                 found[subject.side] = outcome.divergence
             else:
+                outcome.trajectory = None  # the two are one training, not two
                 self.outcome.absorb(outcome)
         self._report(found, cause, sides)
 

@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--profile", choices=sorted(PROFILES), default=DEFAULT_PROFILE, help="hypothesis profile")
     run.add_argument("--example", metavar="FILE", type=Path, help="judge this stored case only")
     run.add_argument("--json", metavar="FILE", type=Path, help="write the report there")
-    run.add_argument("--report", metavar="DIR", type=Path, help="write parity.json, parity.md and cases/ there")
+    run.add_argument("--report", metavar="DIR", type=Path, help="write parity.json, .md, .html and cases/ there")
     run.set_defaults(command=_later("run", "run"))
 
     train = commands.add_parser("train", help="train a pair's sides")

@@ -24,6 +24,8 @@ Rerun = Callable[[int], Trace]
 
 #: A leaf within this share of the bound so far is settled; above it, reruns sharpen the margin that is reported.
 SETTLED = 0.5
+#: Equal trainings that a divergent one is drawn beside, where its verdict needed none.
+DRAWN_RERUNS = 2
 
 
 @dataclass
@@ -203,6 +205,7 @@ def _climb(places: list[Place], measure: _Measure) -> Outcome:
         measured, allowed, rung = measure.measured[place], measure.allowed(place), measure.rung(place)
         outcome.absorb(Outcome(rung=rung))
         if measured > allowed:
+            outcome.trajectory = measure.trajectory(DRAWN_RERUNS)
             outcome.divergence = _pointwise(
                 place,
                 measure.reference.entries[place],
@@ -311,8 +314,15 @@ class _Measure:
                 return
             self._rerun(number)
 
-    def trajectory(self) -> dict[str, Any] | None:
-        """How far a training went apart update by update; None of what is no training."""
+    def trajectory(self, least: int = 0) -> dict[str, Any] | None:
+        """How far a training went apart update by update, beside so many reruns at least; None of what is no training.
+
+        Reruns that are made to be drawn come after the verdict, and do not change it.
+        """
+        if len({place.update for place in self.places}) < 2:
+            return None
+        for number in range(self.made, least):
+            self._rerun(number)
         points = trajectory((p, self.measured[p], self.floor[p], self.allowed(p)) for p in self.places)
         return {"reruns": self.made, "points": points} if points else None
 

@@ -10,7 +10,7 @@ from parity.results import Result
 
 _DEFAULTS = Divergence(kind="value", phase="", component="", key="").to_json()
 _LONGEST_VALUE = 200
-_MOST_ULPS = 1e6  # counting representable numbers says something about rounding, nothing about real differences
+MOST_ULPS = 1e6  # counting representable numbers says something about rounding, nothing about real differences
 
 
 def describe(result: Result) -> str:
@@ -83,7 +83,7 @@ def _what(found: dict[str, Any]) -> list[str]:
     bound = f"measured {number(found['measured'])}, allowed {number(found['allowed'])} ({found['rung']})"
     if found["relative"] is not None:
         bound += f"   relative {number(found['relative'])}"
-    if isinstance(found["ulp"], (int, float)) and found["ulp"] <= _MOST_ULPS:
+    if isinstance(found["ulp"], (int, float)) and found["ulp"] <= MOST_ULPS:
         bound += f"   {number(found['ulp'])} ulp"
     return [line, bound]
 

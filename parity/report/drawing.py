@@ -9,9 +9,10 @@ from typing import Any
 from parity.report.describe import number
 from parity.results import Result
 
-#: Shades of a difference, faint to strong, and how much of its cell a square of each fills: not by colour alone.
-SIZES = (0.45, 0.57, 0.69, 0.81, 0.93)
-_FEWEST_DECADES = 2  # a difference that spans more is shaded by its logarithm
+#: Shades of a difference, faint to strong, and how much of its cell a square of each fills: not by colour alone. The
+#: first is of what is no larger than the bound.
+SIZES = (0.25, 0.5, 0.6, 0.7, 0.8, 0.92)
+_LINEAR = 1000.0  # a difference that spans more, but for its smallest tenth, is shaded by its logarithm
 
 #: Phases of an update in the order they happen, as a person calls what was compared there.
 _PHASES = {"rollout": "actions and values", "advantages": "advantages", "forward": "losses", "clip": "weights"}
@@ -22,19 +23,26 @@ _INSET, _MOST_TICKS = 14, 5
 _WITHIN, _BEYOND = 88.0, 95.0
 
 
-def grid(picture: Mapping[str, Any]) -> dict[str, Any]:
-    """One picture of a divergence (see ``compare.picture``) as squares, a legend and words for its axes."""
+def grid(picture: Mapping[str, Any], allowed: float) -> dict[str, Any]:
+    """One picture of a divergence (see ``compare.picture``) as squares, a legend and words for its axes.
+
+    Args:
+        picture: as a divergence carries it.
+        allowed: the bound of the tensor; what is no larger is drawn as a dot.
+    """
     values: list[list[Any]] = picture["values"]
     cells = [(x, y, v) for y, line in enumerate(values) for x, v in enumerate(line)]
-    known = [v for _, _, v in cells if isinstance(v, (int, float)) and v > 0]
-    shade, edges, logarithmic = _shades(known)
+    shade, edges, logarithmic = _shades([v for _, _, v in cells if isinstance(v, (int, float)) and v > allowed])
     paths = [""] * (len(SIZES) + 1)  # the last are crosses: neither a number nor 0
     for x, y, value in cells:
         if not isinstance(value, (int, float)):
             paths[-1] += f"M{x} {y}l.7 .7m-.7 0l.7-.7"
         elif value > 0:
-            paths[shade(value)] += f"M{x} {y}h{SIZES[shade(value)]}"
-    ranges = [f"{number(low)} to {number(high)}" for low, high in zip(edges, edges[1:], strict=False)]
+            kind = 1 + shade(value) if value > allowed else 0
+            paths[kind] += f"M{x} {y}h{SIZES[kind]}"
+    ranges = [f"at most the bound, {number(allowed)}"]
+    ranges += [f"{number(low)} to {number(high)}" for low, high in zip(edges, edges[1:], strict=False)]
+    ranges[1] = f"up to {number(edges[1])}"
     worst = max(cells, key=lambda cell: cell[2] if isinstance(cell[2], (int, float)) else math.inf)
     return {
         "columns": max(len(line) for line in values),
@@ -51,14 +59,14 @@ def grid(picture: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _shades(known: Sequence[float]) -> tuple[Any, list[float], bool]:
-    """Shade of a difference, the edges between shades, and whether they are logarithmic."""
-    count = len(SIZES)
-    high, low = max(known, default=1.0), min(known, default=1.0)
-    low = max(low, high * 1e-12)
-    if high > low * 10**_FEWEST_DECADES:
+    """Shade of a difference beyond the bound, the edges between shades, and whether they are logarithmic."""
+    count = len(SIZES) - 1
+    known = sorted(known) or [1.0]
+    high, low = known[-1], known[len(known) // 10]
+    if high > low * _LINEAR:
         width = math.log(high / low) / count
         edges = [low * math.exp(width * step) for step in range(count + 1)]
-        return (lambda v: min(max(int(math.log(max(v, low) / low) / width), 0), count - 1)), edges, True
+        return (lambda v: min(max(int(math.log(v / low) / width), 0), count - 1)), edges, True
     return (lambda v: max(math.ceil(v / high * count) - 1, 0)), [high * step / count for step in range(count + 1)], False
 
 
@@ -72,11 +80,15 @@ def _axes(picture: Mapping[str, Any], columns: int) -> dict[str, str]:
         each.append(f"pooled down to the largest of {down} x {across}, because the tensor is large")
     if len(shape) == 1:
         what = f"{shape[0]:,} elements in their order, {columns} squares a line"
-        words = {"down": "", "across": f"{second} 0 to {shape[0] - 1}"}
+        words = {"down": "", "across": _span(second, shape[0])}
     else:
         what = f"{first} x {second}"
-        words = {"down": f"{first} 0 to {shape[0] - 1}", "across": f"{second} 0 to {shape[1] - 1}"}
+        words = {"down": _span(first, shape[0]), "across": _span(second, shape[1])}
     return {**words, "what": "; ".join([what, *each])}
+
+
+def _span(name: str, count: int) -> str:
+    return f"{name} 0" if count == 1 else f"{name} 0 to {count - 1}"
 
 
 def panels(trajectory: Mapping[str, Any], marked: int | None) -> list[dict[str, Any]]:

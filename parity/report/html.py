@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
 from parity.compare.verdict import Verdict
 from parity.report import curves, power
-from parity.report.describe import both_values, complete, describe, number, size, where
+from parity.report.describe import MOST_ULPS, both_values, complete, describe, number, size, where
 from parity.report.drawing import SIZES, grid, panels, strips
 from parity.report.files import ReportError, read_json, require
 from parity.report.model import read_report
@@ -23,7 +23,7 @@ from parity.results import Report, Result
 
 #: What keeps a page below 2 MB however much fails: failures in detail, squares drawn, characters of one text.
 MOST_FAILURES, MOST_SQUARES, MOST_TEXT = 50, 40_000, 4_000
-_WEAKEST = 12
+_WEAKEST, _MOST_OPEN = 12, 5
 
 _SIGNS = {
     Verdict.IDENTICAL: "=",
@@ -46,9 +46,12 @@ def to_html(report: Report, *, beside: Mapping[str, Any] | None = None) -> str:
     """
     failures = [result for result in report.results if not result.accepted]
     left = MOST_SQUARES
-    details = []
+    details: list[dict[str, Any]] = []
     for position, result in enumerate(failures[:MOST_FAILURES]):
         details.append(_failure(result, position, left))
+        # the second dtype of what failed already is there for whoever wants it
+        seen = {(d["result"].pair, d["result"].check) for d in details[:-1]}
+        details[-1]["open"] = len(seen) < _MOST_OPEN and (result.pair, result.check) not in seen
         left -= sum(picture["cells"] for picture in details[-1]["pictures"])
     passed = [result for result in report.results if result.verdict.passed and result.margin > 0]
     links = {result.cell: detail["id"] for result, detail in zip(failures, details, strict=False)}
@@ -163,9 +166,12 @@ def _failure(result: Result, position: int, squares: int) -> dict[str, Any]:
     shown |= {"found": None, "where": "", "values": (), "panels": [], "reruns": 0}
     if result.divergence is not None:
         found = complete(result.divergence)
+        if isinstance(found["ulp"], (int, float)) and found["ulp"] > MOST_ULPS:
+            found["ulp"] = None
         names = ("reference", "candidate") if found["side"] == "candidate" else ("expected", "found")
         values = zip(names, both_values(found["reference"], found["candidate"]), strict=True)
-        drawn = [grid(picture) for picture in found["pictures"]]
+        allowed = found["allowed"] if isinstance(found["allowed"], (int, float)) else 0.0
+        drawn = [grid(picture, allowed) for picture in found["pictures"]]
         shown["pictures"] = drawn if sum(picture["cells"] for picture in drawn) <= squares else []
         shown["left_out"] = len(drawn) - len(shown["pictures"])
         shown |= {"found": found, "where": where(found, result.check), "values": list(values)}
