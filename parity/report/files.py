@@ -66,7 +66,9 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ReportError(f"{path} is not {what}: it is truncated or no JSON at all ({error}); make it anew") from error
     if not isinstance(content, dict):
-        raise ReportError(f"{path} is not {what}: it holds a {type(content).__name__}, not an object")
+        raise ReportError(
+            f"{path} is not {what}: it holds a {type(content).__name__}, not an object; was it written by something else?"
+        )
     return content
 
 
@@ -81,7 +83,7 @@ def require(content: dict[str, Any], fields: dict[str, type | tuple[type, ...]],
             raise ReportError(f"{path} is not {what}: field {name!r} is missing; was it written by something else?")
         value = content[name]
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise ReportError(f"{path} is not {what}: field {name!r} holds {value!r:.80}")
+            raise ReportError(f"{path} is not {what}: field {name!r} holds {value!r:.80}; make it anew")
 
 
 def _strict(value: Any) -> Any:

@@ -21,8 +21,10 @@ from parity.report.model import read_report
 from parity.report.terminal import table, totals
 from parity.results import Report, Result
 
-#: What keeps a page below 2 MB however much fails: failures in detail, squares drawn, characters of one text.
-MOST_FAILURES, MOST_SQUARES, MOST_TEXT = 50, 40_000, 4_000
+#: A page has at most so many bytes; so many failures are told in detail, the fewer the more there is to tell of each.
+MOST_BYTES, MOST_FAILURES = 2_000_000, (50, 20, 5, 0)
+#: Squares drawn in all, and characters of one text.
+MOST_SQUARES, MOST_TEXT = 40_000, 2_000
 _WEAKEST, _MOST_OPEN = 12, 5
 
 _SIGNS = {
@@ -44,10 +46,15 @@ def to_html(report: Report, *, beside: Mapping[str, Any] | None = None) -> str:
         beside: further contents to show: ``faults`` and ``alarms`` as ``make faults`` and ``make false-alarms`` store
             them, ``remarks`` about them as sentences.
     """
+    pages = (_page(report, beside or {}, most) for most in MOST_FAILURES)
+    return next((page for page in pages if len(page.encode()) < MOST_BYTES), "") or _page(report, {}, 0)
+
+
+def _page(report: Report, beside: Mapping[str, Any], most: int) -> str:
     failures = [result for result in report.results if not result.accepted]
     left = MOST_SQUARES
     details: list[dict[str, Any]] = []
-    for position, result in enumerate(failures[:MOST_FAILURES]):
+    for position, result in enumerate(failures[:most]):
         details.append(_failure(result, position, left))
         # the second dtype of what failed already is there for whoever wants it
         seen = {(d["result"].pair, d["result"].check) for d in details[:-1]}
@@ -71,7 +78,7 @@ def to_html(report: Report, *, beside: Mapping[str, Any] | None = None) -> str:
         trainings=_trainings(report),
         absent=_absent(report),
         null=sorted({(r.pair, name) for r in report.results for name in r.null_gradients}),
-        beside=_prepared(beside or {}),
+        beside=_prepared(beside),
         platform=_flat(report.platform),
     )
 
@@ -85,11 +92,9 @@ def page_of(path: Path) -> str:
         ReportError: the file is none of these, or damaged; the message names it and what is wrong.
     """
     content = read_json(path, "a parity report")
-    for kind, (what, fields) in _STORED.items():
+    for kind, (_, fields) in _STORED.items():
         if all(name in content for name in fields):
-            require(content, fields, path, what)
-            with _content_of(path, what):
-                return _render("stored.html.j2", **_prepared({kind: content}), platform=_flat(content.get("platform")))
+            return _stored_page(kind, content, path)
     report = read_report(path)
     with _content_of(path, "a parity report"):
         return to_html(report, beside=lying_beside(path.parent))
@@ -111,15 +116,19 @@ def lying_beside(folder: Path) -> dict[str, Any]:
         if not path.exists():
             continue
         try:
-            what, fields = _STORED[kind]
-            content = read_json(path, what)
-            require(content, fields, path, what)
-            with _content_of(path, what):
-                _prepared({kind: content})
+            content = read_json(path, _STORED[kind][0])
+            _stored_page(kind, content, path)
             found[kind] = content
         except ReportError as error:
             found["remarks"].append(f"{error}; it is left out here")
     return found
+
+
+def _stored_page(kind: str, content: dict[str, Any], path: Path) -> str:
+    what, fields = _STORED[kind]
+    require(content, fields, path, what)
+    with _content_of(path, what):
+        return _render("stored.html.j2", **_prepared({kind: content}), platform=_flat(content.get("platform")))
 
 
 @contextmanager
@@ -174,7 +183,7 @@ def _failure(result: Result, position: int, squares: int) -> dict[str, Any]:
         drawn = [grid(picture, allowed) for picture in found["pictures"]]
         shown["pictures"] = drawn if sum(picture["cells"] for picture in drawn) <= squares else []
         shown["left_out"] = len(drawn) - len(shown["pictures"])
-        shown |= {"found": found, "where": where(found, result.check), "values": list(values)}
+        shown |= {"found": found, "where": where(found, result.check).replace("   ", ", "), "values": list(values)}
     if result.trajectory:
         update = (result.divergence or {}).get("update")
         shown |= {"panels": panels(result.trajectory, update), "reruns": result.trajectory["reruns"]}
