@@ -44,12 +44,19 @@ def test_a_divergence_fails_its_test_and_is_shown_stored_and_reproducible(pytest
     first = report_at(pytester.path / "out")
     assert (first["planned"], first["ran"], first["problems"]) == (8, 8, [])
     assert "DIVERGENT  bad / plain" in (pytester.path / "out/parity.md").read_text()
+    page = (pytester.path / "out/parity.html").read_text()
+    assert "fc1, in forward" in page
+    assert "|candidate &minus; reference|, row x column" in page
     stored = json.loads(next((pytester.path / "out/cases").iterdir()).read_text())
     assert stored["example"] == {"number": 3}
 
     parallel = run_stubs("good", "bad", args=("--parity-report=out", "-n2", "--dist=worksteal"))
     assert parallel.ret == 1
     assert report_at(pytester.path / "out") == first
+    divergence = next(result["divergence"] for result in first["results"] if result["divergence"])
+    assert divergence["pictures"][0]["values"] == [[0.0, 1.5], ["inf", 2.5]]
+    parallel_page = (pytester.path / "out/parity.html").read_text()
+    assert parallel_page.count('class="heat"') == page.count('class="heat"') == 2
 
 
 @pytest.mark.slow

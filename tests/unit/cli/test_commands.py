@@ -56,7 +56,7 @@ def test_a_pair_that_passes(capsys, tmp_path):
     assert "\x1b" not in captured.out + captured.err
     report = json.loads((tmp_path / "out.json").read_text())
     assert (report["planned"], report["ran"], report["platform"]["threads"]) == (3, 3, 1)
-    assert sorted(path.name for path in (tmp_path / "r").iterdir()) == ["parity.json", "parity.md"]
+    assert sorted(path.name for path in (tmp_path / "r").iterdir()) == ["parity.html", "parity.json", "parity.md"]
 
 
 def test_a_divergent_pair_is_stored_and_replayed(capsys, tmp_path):
