@@ -16,7 +16,7 @@ MOVED = 1.05
 
 
 def show(arguments: argparse.Namespace) -> int:
-    """Show a report, or write it as a page; the exit code is 0 whatever the report says, because showing it succeeded."""
+    """Show a report, or write it as a page; the exit code is 0 whatever it says, because showing it succeeded."""
     if arguments.html is not None:
         from parity.report.html import page_of
 

@@ -16,7 +16,7 @@ from parity.pairs.recipe import Pair
 from parity.pairs.registry import select_names, select_pairs
 from parity.platform_info import platform_info
 from parity.profiles import profile_in_force
-from parity.report.annotations import annotations
+from parity.report.annotations import error_lines
 from parity.report.cases import load_case
 from parity.report.model import write_report
 from parity.report.terminal import render
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         write_report(report, arguments.json)
     if arguments.report is not None:
         write_all(report, arguments.report / "parity")
-    for line in annotations(report):
+    for line in error_lines(report):
         print(line)
     return report.exit_code
 

@@ -106,7 +106,9 @@ def _pooled(values: Tensor, down: int, across: int) -> Tensor:
     return max_pool2d(values[None, None], (down, across), ceil_mode=True)[0, 0]
 
 
-def _picture(lines: Iterable[Tensor], axes: list[str], shape: list[int], pooled: list[int], over: int) -> dict[str, Any]:
+def _picture(
+    lines: Iterable[Tensor], axes: list[str], shape: list[int], pooled: list[int], over: int
+) -> dict[str, Any]:
     values = [[_short(value) for value in line.tolist()] for line in lines]
     return {"axes": axes, "shape": shape, "pooled": pooled, "over": over, "values": values}
 

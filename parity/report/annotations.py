@@ -12,7 +12,7 @@ MOST = 10
 _LONGEST = 2_000
 
 
-def annotations(report: Report) -> list[str]:
+def error_lines(report: Report) -> list[str]:
     """One ``::error`` line per failure and problem, at most ten; none outside GitHub Actions.
 
     A failure is shown at the class of the component it is pinned on, where that is known and part of the project.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from parity.report.describe import number
@@ -41,7 +42,7 @@ def grid(picture: Mapping[str, Any], allowed: float) -> dict[str, Any]:
             kind = 1 + shade(value) if value > allowed else 0
             paths[kind] += f"M{x} {y}h{SIZES[kind]}"
     ranges = [f"at most the bound, {number(allowed)}"]
-    ranges += [f"{number(low)} to {number(high)}" for low, high in zip(edges, edges[1:], strict=False)]
+    ranges += [f"{number(low)} to {number(high)}" for low, high in pairwise(edges)]
     ranges[1] = f"up to {number(edges[1])}"
     worst = max(cells, key=lambda cell: cell[2] if isinstance(cell[2], (int, float)) else math.inf)
     return {
@@ -67,7 +68,8 @@ def _shades(known: Sequence[float]) -> tuple[Any, list[float], bool]:
         width = math.log(high / low) / count
         edges = [low * math.exp(width * step) for step in range(count + 1)]
         return (lambda v: min(max(int(math.log(v / low) / width), 0), count - 1)), edges, True
-    return (lambda v: max(math.ceil(v / high * count) - 1, 0)), [high * step / count for step in range(count + 1)], False
+    edges = [high * step / count for step in range(count + 1)]
+    return (lambda v: max(math.ceil(v / high * count) - 1, 0)), edges, False
 
 
 def _axes(picture: Mapping[str, Any], columns: int) -> dict[str, str]:

@@ -67,7 +67,8 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
         raise ReportError(f"{path} is not {what}: it is truncated or no JSON at all ({error}); make it anew") from error
     if not isinstance(content, dict):
         raise ReportError(
-            f"{path} is not {what}: it holds a {type(content).__name__}, not an object; was it written by something else?"
+            f"{path} is not {what}: it holds a {type(content).__name__}, not an object; "
+            "was it written by something else?"
         )
     return content
 

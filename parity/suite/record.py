@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from parity.compare.verdict import Verdict
-from parity.report.annotations import annotations
+from parity.report.annotations import error_lines
 from parity.report.files import ReportError
 from parity.report.terminal import render
 from parity.report.written import write_all
@@ -138,5 +138,5 @@ class Record:
             terminalreporter.write_line(f"NOTE  {remark}", yellow=True)
         if self.report.exit_code:
             terminalreporter.write_line("parity failed", red=True)
-        for line in annotations(self.report):
+        for line in error_lines(self.report):
             terminalreporter.write_line(line)

@@ -1,4 +1,4 @@
-"""The page in a headless Chromium: on a phone, in the dark, from a file, without a network; and that the test can fail."""
+"""The page in a headless Chromium: on a phone, in the dark, without a network; and that this is seen."""
 
 from __future__ import annotations
 
