@@ -70,10 +70,10 @@ def test_every_cell_shows_its_rung_and_its_margin():
     page = Page(to_html(green()))
     pairs = ["fast", "latent_attn_small", "a_pair_with_quite_a_long_name"]
     assert page.row("check") == ["check", *pairs]
-    assert page.row("forward")[1:] == ["\N{ALMOST EQUAL TO} float64 0.4 \N{ALMOST EQUAL TO} noise_floor 0.4"] * 3
-    assert page.row("training")[1:] == ["\N{ALMOST EQUAL TO} ensemble 0.5", "-", "-"]
-    assert page.row("fields")[1] == "= bits 0"
-    assert page.row("device")[1] == "\N{EN DASH} n/a"
+    assert page.row("forward")[1:] == ["\N{ALMOST EQUAL TO} 64 float64 0.4 \N{ALMOST EQUAL TO} 32 noise_floor 0.4"] * 3
+    assert page.row("training")[1:] == ["\N{ALMOST EQUAL TO} 64 ensemble 0.5", "-", "-"]
+    assert page.row("fields")[1] == "= 64 bits 0"
+    assert page.row("device")[1] == "\N{EN DASH} 64 n/a"
 
 
 def test_a_report_that_passes_shows_margins_trainings_and_what_was_not_applicable():
@@ -120,10 +120,12 @@ def test_failures_come_first_and_say_what_the_terminal_says():
 
 def test_a_failed_cell_says_so_in_words():
     page = Page(to_html(failing()))
-    assert page.row("forward")[1].split() == ["\N{MULTIPLICATION SIGN}", "DIVERGENT", "float64", "1.6e+14"] * 2
-    assert page.row("compile")[1] == "? INCONCLUSIVE"
-    assert page.row("clipping")[1] == "! ERROR"
-    assert page.row("device")[1].startswith("\N{MULTIPLICATION SIGN} expected")
+    failed = "\N{MULTIPLICATION SIGN}"
+    both = [f"{failed} {dtype} DIVERGENT float64 1.6e+14" for dtype in (64, 32)]
+    assert page.row("forward")[1] == " ".join(both)
+    assert page.row("compile")[1] == "? 64 INCONCLUSIVE"
+    assert page.row("clipping")[1] == "! 64 ERROR"
+    assert page.row("device")[1].startswith(f"{failed} 64 expected")
 
 
 def test_pictures_name_their_axes_their_scale_and_how_they_were_pooled():
