@@ -78,3 +78,13 @@ def test_text_stands_out_from_what_it_stands_on(scheme):
     for ink, paper in [*product(("ink", "soft", "good", "bad", "odd"), ("paper", "raised")), ("bad", "bad-soft")]:
         high, low = sorted((_luminance(colours[ink]), _luminance(colours[paper])), reverse=True)
         assert (high + 0.05) / (low + 0.05) >= 4.5, f"{ink} on {paper}"
+
+
+def test_without_a_browser_the_tests_are_skipped_but_not_in_ci(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="apt-get install"):
+        headless.browser()
+    monkeypatch.delenv("CI")
+    with pytest.raises(pytest.skip.Exception, match="apt-get install"):
+        headless.browser()
