@@ -90,6 +90,7 @@ def _axes(picture: Mapping[str, Any], columns: int) -> dict[str, str]:
 
 
 def _span(name: str, count: int) -> str:
+    name = f"{name}:" if name[-1].isdigit() else name
     return f"{name} 0" if count == 1 else f"{name} 0 to {count - 1}"
 
 

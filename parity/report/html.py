@@ -25,7 +25,7 @@ from parity.results import Report, Result
 MOST_BYTES, MOST_FAILURES = 2_000_000, (50, 20, 5, 0)
 #: Squares drawn in all, and characters of one text.
 MOST_SQUARES, MOST_TEXT = 40_000, 2_000
-_WEAKEST, _MOST_OPEN = 12, 5
+_WEAKEST, _MOST_OPEN = 12, 8
 
 _SIGNS = {
     Verdict.IDENTICAL: "=",
@@ -183,7 +183,11 @@ def _failure(result: Result, position: int, squares: int) -> dict[str, Any]:
         drawn = [grid(picture, allowed) for picture in found["pictures"]]
         shown["pictures"] = drawn if sum(picture["cells"] for picture in drawn) <= squares else []
         shown["left_out"] = len(drawn) - len(shown["pictures"])
-        shown |= {"found": found, "where": where(found, result.check).replace("   ", ", "), "values": list(values)}
+        shown |= {
+            "found": found,
+            "where": where(found, result.check).replace("   (", " (").replace("   ", ", "),
+            "values": list(values),
+        }
     if result.trajectory:
         update = (result.divergence or {}).get("update")
         shown |= {"panels": panels(result.trajectory, update), "reruns": result.trajectory["reruns"]}

@@ -98,7 +98,7 @@ def test_failures_come_first_and_say_what_the_terminal_says():
     for said in (
         "9 of 10 planned cells ran",
         "incomplete: 1 of 10 planned cells did not run",
-        "First divergence: fc1, (component 'fc1', candidate 'policy.fc1'), input identical",
+        "First divergence: fc1 (component 'fc1', candidate 'policy.fc1'), input identical",
         "reference at [2, 17] 0 candidate at [2, 17] -0.83 measured, of allowed 2.5e-15 0.41",
         "Likely cause: a ReLU is missing",
         "python -m parity run fast --check forward --example reports/cases/fast-forward-3f2a.json",
