@@ -69,6 +69,15 @@ def test_a_run_that_stops_early_is_incomplete(pytester, run_stubs, args):
     assert (report_at(pytester.path / "out")["planned"], report_at(pytester.path / "out")["ran"]) == (4, 2)
 
 
+def test_a_pull_request_is_annotated(run_stubs, monkeypatch):
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    result = run_stubs("bad", args=("--parity-checks=plain",))
+    lines = [line for line in result.outlines if line.startswith("::error ")]
+    assert [line.partition("::DIVERGENT")[0] for line in lines] == [
+        f"::error title=divergent%3A bad / plain (cpu {dtype})" for dtype in ("float64", "float32")
+    ]
+
+
 def test_a_planned_cell_that_does_not_run_fails_the_session(pytester, run_stubs):
     pytester.makeconftest(
         """

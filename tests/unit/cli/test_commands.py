@@ -70,6 +70,14 @@ def test_a_divergent_pair_is_stored_and_replayed(capsys, tmp_path):
     assert command in capsys.readouterr().out
 
 
+def test_a_pull_request_is_annotated(capsys, monkeypatch):
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    assert main(["run", "bad", "--check", "memory"]) == 1
+    found = [line for line in capsys.readouterr().out.splitlines() if line.startswith("::")]
+    assert len(found) == 1
+    assert found[0].startswith("::error title=divergent%3A bad / memory (cpu float64)::DIVERGENT  bad / memory")
+
+
 def test_the_same_examples_are_drawn_every_time_unless_a_seed_is_given(capsys):
     margins = []
     for arguments in ([], [], ["--seed", "7", "--examples", "3"]):
