@@ -35,7 +35,7 @@ $(STAMP): pyproject.toml setup.py constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,mettagrid]'
 	@touch $@
 
-parity: $(STAMP) ## Judge every built-in pair; writes reports/parity.{json,md}
+parity: $(STAMP) ## Judge every built-in pair; writes reports/parity.{json,md,html}
 	$(PYTEST) tests/parity -m parity $(PARALLEL)
 
 test: lint ## Lint, then the unit, meta and parity tests

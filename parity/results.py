@@ -27,7 +27,9 @@ class Result:
 
     ``divergence`` is ``Divergence.to_json()``; ``example`` the shrunk example that shows it; ``reproduce`` the command
     that shows it again; ``reason`` says why nothing was judged, for the verdicts that judge nothing;
-    ``expected_failure`` is the reason given for a cell that is listed as failing.
+    ``expected_failure`` is the reason given for a cell that is listed as failing; ``trajectory`` how far a training
+    went apart update by update: ``reruns``, and ``points`` with ``update``, ``phase``, ``place``, ``measured``,
+    ``noise`` and ``allowed``.
     """
 
     pair: str
@@ -46,6 +48,7 @@ class Result:
     margin_place: str = ""
     null_gradients: tuple[str, ...] = ()
     expected_failure: str = ""
+    trajectory: dict[str, Any] | None = None
 
     @property
     def accepted(self) -> bool:

@@ -155,6 +155,7 @@ class _Judge:
         self.failing: dict[str, Exception] = {}
         self.smallest: Example | None = None
         self.first_failure: float | None = None
+        self.trajectory: dict[str, Any] | None = None  # of the smallest failing example
 
     def __call__(self, example: Example) -> None:
         text = repr(example)
@@ -171,6 +172,7 @@ class _Judge:
             self.check.judge(case, example)
         except Exception as error:
             self.failing[text], self.smallest = error, example
+            self.trajectory = case.outcome.trajectory
             self.first_failure = self.first_failure or time.perf_counter()
             raise
         finally:
@@ -205,6 +207,7 @@ class _Judge:
             example=None if judged else self.smallest,
             margin_place=self.outcome.margin_place,
             null_gradients=tuple(sorted(self.outcome.null_gradients)),
+            trajectory=self.outcome.trajectory if judged else self.trajectory,
         )
 
 

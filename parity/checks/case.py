@@ -9,14 +9,14 @@ import warnings
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import tensordict
 import torch
 from torch import Tensor, nn
 
 from parity.agents.interface import EnvironmentDescription
-from parity.compare.blame import ComponentPair, blame_backward, blame_forward
+from parity.compare.blame import ComponentPair, blame_backward, blame_forward, defined_at
 from parity.compare.bounds import same_bits
 from parity.compare.judge import Outcome, judge
 from parity.compare.probes import Call, Probes
@@ -62,6 +62,7 @@ class Case:
     device: str
     recordings: dict[str, Recording]
     outcome: Outcome = field(default_factory=Outcome)
+    sequence: tuple[int, int] | None = None  # rows and steps of what is run, where it has both
     _runs: dict[Hashable, tuple[Subject, _Run]] = field(default_factory=dict)
 
     def recipe(self, environment: EnvironmentDescription | None = None, **system: Any) -> Recipe:
@@ -94,12 +95,11 @@ class Case:
             closer = program if pin is None else pin(outcome.divergence)
             pinned, probed_runs = self._compare(closer, sides, True)
             if pinned.divergence is not None:
+                pinned.trajectory = outcome.trajectory  # the closer look is at one update alone
                 outcome, runs = pinned, probed_runs
         self.outcome.absorb(outcome)
         if outcome.divergence is not None:
-            divergence = self._blame(outcome.divergence, sides, runs)
-            self.outcome.divergence = divergence
-            raise DivergenceFound(divergence)
+            self._raise(self._blame(outcome.divergence, sides, runs), sides)
 
     def contract(self, expected: Program, actual: Program, sides: Sides, *, cause: str = "") -> None:
         """Judge each side against a property of its own: what ``actual`` records must be what ``expected`` records.
@@ -125,8 +125,9 @@ class Case:
             if outcome.divergence is not None:
                 found[subject.side] = outcome.divergence
             else:
+                outcome.trajectory = None  # the two are one training, not two
                 self.outcome.absorb(outcome)
-        self._report(found, cause)
+        self._report(found, cause, sides)
 
     def facts(self, observe: Callable[[Subject], dict[str, Any]], expected: dict[str, Any], sides: Sides,
               *, phase: str, component: str = "", cause: str = "") -> None:  # fmt: skip
@@ -159,7 +160,7 @@ class Case:
                         rung=Rung.BITS,
                     )
                     break
-        self._report(found, cause)
+        self._report(found, cause, sides)
 
     def _raising_component(self, observe: Callable[[Subject], Any], subject: Subject) -> str:
         """Observe once more with probes, which also sit on copies of the subject.
@@ -175,7 +176,7 @@ class Case:
             return probes.active[-1]
         return next((call.component for call in probes.calls if call.gave_nan), "")
 
-    def _report(self, found: dict[str, Divergence], cause: str) -> None:
+    def _report(self, found: dict[str, Divergence], cause: str, sides: Sides) -> None:
         """Raise what contract checks found, preferring the candidate and saying so when both sides deviate alike."""
         if not found:
             return
@@ -192,8 +193,14 @@ class Case:
         divergence = dataclasses.replace(
             divergence, side=side, cause=cause or divergence.cause, notes=(*divergence.notes, note)
         )
-        self.outcome.divergence = divergence
-        raise DivergenceFound(divergence)
+        self._raise(divergence, sides)
+
+    def _raise(self, divergence: Divergence, sides: Sides) -> NoReturn:
+        subject = sides.reference if divergence.side == "reference" else sides.candidate
+        path = self.pair.paths(subject.side).get(divergence.component)
+        source = defined_at(subject.policy, path, _LIBRARIES) if path else ""
+        self.outcome.divergence = dataclasses.replace(divergence, source=source)
+        raise DivergenceFound(self.outcome.divergence)
 
     def forget(self) -> None:
         """Let go of all runs."""
@@ -253,6 +260,7 @@ class Case:
         self, program: Program, subject: Subject, probe: bool, twin: int | None, *, copy: bool = False
     ) -> _Run:
         original, trace = subject, Trace()
+        trace.sequence = self.sequence
         subject = subject.copy() if twin is None else subject.twin(twin)
         paths = self.pair.paths(subject.side) if probe else {}
         probes = Probes(subject.policy, paths, trace, copy=copy, masks=self.pair.masks)

@@ -187,6 +187,7 @@ def open_scene(case: Case, example: dict[str, Any], *, weights: int | None = -1)
         environment = recording.environment
         observations, recorded_dones, recorded_truncateds = recording.segment(batch=b, steps=t, seed=seed)
         dones, truncateds = dones | recorded_dones, truncateds | recorded_truncateds
+    case.sequence = (b, t)
     seed_of_weights = example["weights"] if weights == -1 else weights
     sides = case.builds.sides(sized(case.recipe(environment), case.pair, example["sizes"]), seed_of_weights)
     return Scene(sides, observations, dones, truncateds, seed)

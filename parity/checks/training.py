@@ -76,7 +76,8 @@ def _judge(case: Case, example: Example) -> None:
         def program(subject: Subject, trace: Trace) -> None:
             # narrow floats fork at the first draw beside a tie, so they make the choices of the first reference run
             free = case.dtype == torch.float64 or not choices.complete
-            watch = _Watch(case, subject, trace, only, choices if free and not choices.complete else None)
+            kept = choices if free and not choices.complete else None
+            watch = _Watch(case, subject, trace, only, kept, settings["minibatch_size"])
             replay = None if free else training.replay(choices.actions, choices.indices)
             trainer = training.start(subject.policy, subject.recipe.environment, settings, watcher=watch, replay=replay)
             for update in range(example["updates"] if only is None else only + 1):
@@ -102,8 +103,11 @@ class _Choices:
 class _Watch:
     """Records one side's training: after each update its weights and losses, or everything about one update."""
 
-    def __init__(self, case: Case, subject: Subject, trace: Trace, only: int | None, choices: _Choices | None) -> None:
+    def __init__(
+        self, case: Case, subject: Subject, trace: Trace, only: int | None, choices: _Choices | None, minibatch: int
+    ) -> None:
         self.case, self.subject, self.trace, self.only, self.choices = case, subject, trace, only, choices
+        self.minibatch = minibatch
 
     def begin(self, update: int) -> None:
         """Move the cursor to an update."""
@@ -125,8 +129,10 @@ class _Watch:
     def on_advantages(self, update: int, advantages: Tensor, probabilities: Tensor) -> None:
         """What the experience came to."""
         self.trace.step, self.trace.phase, self.trace.judged = None, "advantages", "ensemble"
+        self.trace.sequence = (advantages.shape[0], advantages.shape[1])
         self.trace.record("advantages", advantages)
         self.trace.record("sampling probabilities", probabilities)
+        self.trace.sequence = (self.minibatch // advantages.shape[1], advantages.shape[1])
         self.trace.minibatch, self.trace.phase = 0, "forward"
 
     def on_minibatch(self, update: int, minibatch: int, data: Any, losses: Any) -> None:

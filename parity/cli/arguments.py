@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--profile", choices=sorted(PROFILES), default=DEFAULT_PROFILE, help="hypothesis profile")
     run.add_argument("--example", metavar="FILE", type=Path, help="judge this stored case only")
     run.add_argument("--json", metavar="FILE", type=Path, help="write the report there")
-    run.add_argument("--report", metavar="DIR", type=Path, help="write parity.json, parity.md and cases/ there")
+    run.add_argument("--report", metavar="DIR", type=Path, help="write parity.json, .md, .html and cases/ there")
     run.set_defaults(command=_later("run", "run"))
 
     train = commands.add_parser("train", help="train a pair's sides")
@@ -66,6 +66,9 @@ def parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="show a stored report again")
     report.add_argument("file", metavar="FILE", type=Path)
     report.add_argument("--markdown", action="store_true", help="as Markdown")
+    report.add_argument(
+        "--html", metavar="OUT", type=Path, help="as a page; also of faults.json, false-alarms.json and collapse.json"
+    )
     report.set_defaults(command=_later("reports", "show"))
 
     compare = commands.add_parser("compare", help="show which verdicts and margins moved between two reports")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 
+from parity.report.files import write_text
 from parity.report.markdown import to_markdown
 from parity.report.model import read_report
 from parity.report.terminal import render
@@ -15,7 +16,12 @@ MOVED = 1.05
 
 
 def show(arguments: argparse.Namespace) -> int:
-    """Show a report; the exit code is 0 whatever the report says, because showing it succeeded."""
+    """Show a report, or write it as a page; the exit code is 0 whatever it says, because showing it succeeded."""
+    if arguments.html is not None:
+        from parity.report.html import page_of
+
+        write_text(arguments.html, page_of(arguments.file))
+        return 0
     report = read_report(arguments.file)
     print(to_markdown(report) if arguments.markdown else render(report), end="" if arguments.markdown else "\n")
     return 0

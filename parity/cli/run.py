@@ -16,11 +16,11 @@ from parity.pairs.recipe import Pair
 from parity.pairs.registry import select_names, select_pairs
 from parity.platform_info import platform_info
 from parity.profiles import profile_in_force
+from parity.report.annotations import error_lines
 from parity.report.cases import load_case
-from parity.report.files import write_text
-from parity.report.markdown import to_markdown
 from parity.report.model import write_report
 from parity.report.terminal import render
+from parity.report.written import write_all
 from parity.results import Report, Result
 from parity.runner import plan
 from parity.suite.options import DEFAULT_REPORTS
@@ -45,8 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         write_report(report, arguments.json)
     if arguments.report is not None:
-        write_report(report, arguments.report / "parity.json")
-        write_text(arguments.report / "parity.md", to_markdown(report))
+        write_all(report, arguments.report / "parity")
+    for line in error_lines(report):
+        print(line)
     return report.exit_code
 
 

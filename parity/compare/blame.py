@@ -8,7 +8,9 @@ fault lies in the glue before it.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -99,6 +101,32 @@ def blame_backward(
     pair = components.get(divergence.component)
     path = pair.candidate_path if pair is not None else ""
     return dataclasses.replace(divergence, candidate_component=path)
+
+
+def defined_at(policy: nn.Module, path: str, libraries: tuple[str, ...]) -> str:
+    """Where a component's class is defined, or that of the innermost module around it which no library brings.
+
+    Args:
+        policy: the side's outermost module.
+        path: module path of the component below it.
+        libraries: folders whose classes are not to blame, each with a final separator.
+
+    Returns:
+        ``file:line`` below the working directory, with forward slashes; empty when the class is defined elsewhere.
+    """
+    modules = dict(policy.named_modules())
+    names = path.split(".")
+    around = [modules.get(".".join(names[:count])) for count in range(len(names), 0, -1)]
+    for module in (*around, policy):
+        try:
+            file = inspect.getsourcefile(type(module)) or ""
+            if module is None or file.startswith(libraries):
+                continue
+            _, line = inspect.getsourcelines(type(module))
+            return f"{Path(file).relative_to(Path.cwd()).as_posix()}:{line}"
+        except (OSError, TypeError, ValueError):  # no file, built in, or not below the working directory
+            continue
+    return ""
 
 
 def _at(calls: Sequence[Call], divergence: Divergence) -> list[Call]:

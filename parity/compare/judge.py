@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from parity.compare.bounds import BOUNDS, Bounds, rms, same_bits, ulp_distance
 from parity.compare.diagnosis import likely_cause
+from parity.compare.picture import pictures, trajectory
 from parity.compare.trace import Entry, Place, Trace
 from parity.compare.verdict import RUNG_ORDER, Divergence, Inconclusive, Rung
 
@@ -22,22 +24,31 @@ Rerun = Callable[[int], Trace]
 
 #: A leaf within this share of the bound so far is settled; above it, reruns sharpen the margin that is reported.
 SETTLED = 0.5
+#: Equal trainings that a divergent one is drawn beside, where its verdict needed none.
+DRAWN_RERUNS = 2
 
 
 @dataclass
 class Outcome:
-    """What comparing came to so far: the highest rung needed, the worst margin, the first divergence if any."""
+    """What comparing came to so far: the highest rung needed, the worst margin, the first divergence if any.
+
+    ``trajectory`` is how far a training went apart update by update (see ``compare.picture``), of the example nearest
+    to its bound; ``reruns`` says how many equal trainings the noise in it was measured on.
+    """
 
     rung: Rung = Rung.BITS
     margin: float = 0.0
     divergence: Divergence | None = None
     margin_place: str = ""
     null_gradients: set[str] = field(default_factory=set)
+    trajectory: dict[str, Any] | None = None
 
     def absorb(self, other: Outcome) -> None:
         """Fold another comparison of the same cell into this one."""
         if RUNG_ORDER.index(other.rung) > RUNG_ORDER.index(self.rung):
             self.rung = other.rung
+        if other.trajectory and (other.margin > self.margin or not self.trajectory):
+            self.trajectory = other.trajectory
         if other.margin > self.margin:
             self.margin, self.margin_place = other.margin, other.margin_place
         self.divergence = self.divergence or other.divergence
@@ -110,6 +121,7 @@ def _without_unmatched_probes(other: Trace, trace: Trace) -> Trace:
     if not unmatched:
         return trace
     rest = Trace()
+    rest.sequence = trace.sequence
     rest.entries = {
         place: entry for place, entry in trace if not (entry.from_probe and (place.phase, place.component) in unmatched)
     }
@@ -144,7 +156,9 @@ def _first_structural(reference: Trace, candidate: Trace) -> tuple[Place, Diverg
                 return place, _structural(place, mine, theirs, f"the {name} differs")
         bad = _non_finite_mismatch(entry.value, other.value)
         if bad is not None:
-            return place, _pointwise(place, entry, other, bad, kind="non_finite", rung=Rung.BITS)
+            return place, _pointwise(
+                place, entry, other, bad, kind="non_finite", rung=Rung.BITS, sequence=reference.sequence
+            )
     extra = next((place for place in candidate.entries if place not in reference.entries), None)
     if extra is None:
         return None
@@ -185,12 +199,13 @@ def _non_finite_mismatch(reference: Tensor, candidate: Tensor) -> tuple[int, ...
 
 def _climb(places: list[Place], measure: _Measure) -> Outcome:
     """Judge the leaves that bits left open; ``places`` is in the reference's order."""
-    outcome = Outcome()
     measure.settle()
+    outcome = Outcome(trajectory=measure.trajectory())
     for place in places:
         measured, allowed, rung = measure.measured[place], measure.allowed(place), measure.rung(place)
         outcome.absorb(Outcome(rung=rung))
         if measured > allowed:
+            outcome.trajectory = measure.trajectory(DRAWN_RERUNS)
             outcome.divergence = _pointwise(
                 place,
                 measure.reference.entries[place],
@@ -199,6 +214,7 @@ def _climb(places: list[Place], measure: _Measure) -> Outcome:
                 rung=rung,
                 measured=measured,
                 allowed=allowed,
+                sequence=measure.reference.sequence,
             )
             return outcome
         margin = measured / allowed if allowed > 0 else 0.0
@@ -222,6 +238,7 @@ class _Measure:
         self.places, self.reference, self.candidate = places, reference, candidate
         self.reruns, self.bounds = reruns, bounds
         self.native = _is_native(reference)
+        self.made = 0
         self.wide: Trace | None = None
         if any(self.rung(place) is Rung.NOISE_FLOOR for place in places):
             if wide is None:
@@ -297,7 +314,20 @@ class _Measure:
                 return
             self._rerun(number)
 
+    def trajectory(self, least: int = 0) -> dict[str, Any] | None:
+        """How far a training went apart update by update, beside so many reruns at least; None of what is no training.
+
+        Reruns that are made to be drawn come after the verdict, and do not change it.
+        """
+        if len({place.update for place in self.places}) < 2:
+            return None
+        for number in range(self.made, least):
+            self._rerun(number)
+        points = trajectory((p, self.measured[p], self.floor[p], self.allowed(p)) for p in self.places)
+        return {"reruns": self.made, "points": points} if points else None
+
     def _rerun(self, number: int) -> None:
+        self.made = number + 1
         for on_candidate, rerun in enumerate(self.reruns):
             moved = rerun(number) if rerun is not None else None
             for place in self.places if moved is not None else ():
@@ -326,6 +356,7 @@ def _pointwise(
     rung: Rung = Rung.FLOAT64,
     measured: float | None = None,
     allowed: float | None = None,
+    sequence: tuple[int, int] | None = None,
 ) -> Divergence:
     """Describe a leaf that differs by its worst element."""
     mine, theirs = reference.value, candidate.value
@@ -358,4 +389,9 @@ def _pointwise(
         allowed=allowed,
         rung=rung,
         cause=likely_cause(mine, theirs, place),
+        # a parameter has no rows and steps, and within a step there is one step alone
+        pictures=pictures(
+            difference,
+            sequence if place.step is None and (reference.from_probe or place.component == place.key) else None,
+        ),
     )

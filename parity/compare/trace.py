@@ -56,7 +56,8 @@ class Trace:
     ``phase``, ``step``, ``update`` and ``minibatch`` are the cursor: a program moves them, probes read them.
     ``judged`` is how entries are judged that do not say so themselves; while ``muted`` nothing is kept. ``independent``
     is the least number of numbers that what follows is computed from: a gradient behind 20 logits holds 20 rounding
-    errors, however many elements it has, and the float32 rung must not take it for more.
+    errors, however many elements it has, and the float32 rung must not take it for more. ``sequence`` is how many rows
+    and steps ``(B, T)`` a run's tensors may hold, for those who draw a difference.
     """
 
     def __init__(self) -> None:
@@ -67,6 +68,7 @@ class Trace:
         self.minibatch: int | None = None
         self.independent: int | None = None
         self.judged = "value"
+        self.sequence: tuple[int, int] | None = None
         self.muted = False
         self.probes: GradientSource | None = None
 

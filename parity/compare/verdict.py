@@ -50,7 +50,9 @@ class Divergence:
     ``component`` is the reference's component, or the contract field when the difference lies in none (``bptt``,
     ``act_log_prob``, ``clip_range``). ``index`` is the worst element of ``shape``; ``reference`` and ``candidate`` are
     the two values there. ``absolute``, ``relative`` and ``ulp`` are distances at that element; ``measured`` and
-    ``allowed`` are what the rung compared (rms distances, or R and its limit).
+    ``allowed`` are what the rung compared (rms distances, or R and its limit). ``pictures`` are the differences pooled
+    down to small grids (see ``compare.picture``). ``source`` is where the component's class is defined, ``file:line``,
+    when that lies below the working directory.
     """
 
     kind: str  # value, fact, structure, non_finite, raised
@@ -79,6 +81,8 @@ class Divergence:
     input_identical: bool | None = None
     cause: str = ""
     notes: tuple[str, ...] = field(default=())
+    pictures: tuple[dict[str, Any], ...] = field(default=())
+    source: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able mapping; values that JSON cannot hold are written as text."""

@@ -8,17 +8,16 @@ from typing import Any
 from parity.compare.verdict import Divergence
 from parity.results import Result
 
-#: A stored divergence may come from a version that knew fewer fields.
 _DEFAULTS = Divergence(kind="value", phase="", component="", key="").to_json()
 _LONGEST_VALUE = 200
-_MOST_ULPS = 1e6  # counting representable numbers says something about rounding, nothing about real differences
+MOST_ULPS = 1e6  # counting representable numbers says something about rounding, nothing about real differences
 
 
 def describe(result: Result) -> str:
     """Return the block for one result, without a final line break; every line after the first is indented."""
     lines = [_headline(result)]
     if result.divergence is not None:
-        lines += _divergence({**_DEFAULTS, **result.divergence}, result.check)
+        lines += _divergence(complete(result.divergence), result.check)
     if result.reason:
         lines.append(f"  reason  {result.reason}")
     if result.expected_failure:
@@ -30,12 +29,22 @@ def describe(result: Result) -> str:
 
 def _headline(result: Result) -> str:
     line = f"{result.verdict.upper()}  {result.cell}"
-    size = [str((result.example or {})[key]) for key in ("batch", "steps") if key in (result.example or {})]
-    return f"{line}, batch {' x '.join(size)}" if size else line
+    return f"{line}, {size(result)}" if size(result) else line
+
+
+def complete(divergence: dict[str, Any]) -> dict[str, Any]:
+    """A stored divergence with every field: it may come from a version that knew fewer."""
+    return {**_DEFAULTS, **divergence}
+
+
+def size(result: Result) -> str:
+    """Rows and steps of the example, ``batch 2 x 4``; empty when it has none."""
+    found = [str((result.example or {})[key]) for key in ("batch", "steps") if key in (result.example or {})]
+    return f"batch {' x '.join(found)}" if found else ""
 
 
 def _divergence(found: dict[str, Any], check: str) -> list[str]:
-    lines = [f"  first divergence  {_where(found, check)}"]
+    lines = [f"  first divergence  {where(found, check)}"]
     lines += [f"    {line}" for line in _what(found)]
     if found["cause"]:
         lines.append(f"    likely cause: {found['cause']}")
@@ -43,7 +52,8 @@ def _divergence(found: dict[str, Any], check: str) -> list[str]:
     return lines
 
 
-def _where(found: dict[str, Any], check: str) -> str:
+def where(found: dict[str, Any], check: str) -> str:
+    """One line: which component or field, on which side, and when."""
     component, path = found["component"], found["candidate_component"]
     parts = [f"input of {component}" if found["at"] == "input" else component]
     if path:
@@ -60,25 +70,26 @@ def _where(found: dict[str, Any], check: str) -> str:
 
 
 def _what(found: dict[str, Any]) -> list[str]:
-    mine, theirs = _values(found["reference"], found["candidate"])
+    mine, theirs = both_values(found["reference"], found["candidate"])
     # on the reference's own side, or on both, the comparison is with what the contract asks
     first, second = ("reference", "candidate") if found["side"] == "candidate" else ("expected", "found")
     values = f"{first} {mine}, {second} {theirs}"
     if found["kind"] not in ("value", "non_finite"):
         return [f"{found['key']}: {values}"]
     line = f"{found['key']} {found['shape']}  {found['differing']} of {found['elements']} differ"
-    line += f"   worst |d| {_number(found['absolute'])} at {found['index']}: {values}"
+    line += f"   worst |d| {number(found['absolute'])} at {found['index']}: {values}"
     if found["measured"] is None or found["allowed"] is None:
         return [line]
-    bound = f"measured {_number(found['measured'])}, allowed {_number(found['allowed'])} ({found['rung']})"
+    bound = f"measured {number(found['measured'])}, allowed {number(found['allowed'])} ({found['rung']})"
     if found["relative"] is not None:
-        bound += f"   relative {_number(found['relative'])}"
-    if isinstance(found["ulp"], (int, float)) and found["ulp"] <= _MOST_ULPS:
-        bound += f"   {_number(found['ulp'])} ulp"
+        bound += f"   relative {number(found['relative'])}"
+    if isinstance(found["ulp"], (int, float)) and found["ulp"] <= MOST_ULPS:
+        bound += f"   {number(found['ulp'])} ulp"
     return [line, bound]
 
 
-def _values(reference: Any, candidate: Any) -> tuple[str, str]:
+def both_values(reference: Any, candidate: Any) -> tuple[str, str]:
+    """Both values as text, at full length where they would look alike."""
     short = _value(reference), _value(candidate)
     if short[0] == short[1] and reference != candidate:  # they differ in places that are not shown
         return repr(reference), repr(candidate)
@@ -92,6 +103,6 @@ def _value(value: Any) -> str:
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
 
 
-def _number(value: Any) -> str:
+def number(value: Any) -> str:
     """Three digits; text stands for what JSON cannot hold ("inf")."""
     return f"{value:.3g}" if isinstance(value, (int, float)) else str(value)

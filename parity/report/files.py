@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
+
+#: A list that holds neither text nor other lists. Text cannot look like one: it has no line breaks in JSON.
+_NUMBERS = re.compile(r'\[\n[^]["{}]*\]')
 
 
 class ReportError(Exception):
@@ -36,12 +40,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a mapping as strict JSON: numbers that JSON does not have (inf, nan) become null.
+    """Write a mapping as strict JSON, lists of numbers on one line: numbers that JSON does not have become null.
 
     Raises:
         ReportError: the file system refuses.
     """
-    write_text(path, json.dumps(_strict(content), indent=1, allow_nan=False) + "\n")
+    text = json.dumps(_strict(content), indent=1, allow_nan=False)
+    write_text(path, _NUMBERS.sub(lambda found: " ".join(found[0].split()), text) + "\n")
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:
@@ -61,7 +66,10 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ReportError(f"{path} is not {what}: it is truncated or no JSON at all ({error}); make it anew") from error
     if not isinstance(content, dict):
-        raise ReportError(f"{path} is not {what}: it holds a {type(content).__name__}, not an object")
+        raise ReportError(
+            f"{path} is not {what}: it holds a {type(content).__name__}, not an object; "
+            "was it written by something else?"
+        )
     return content
 
 
@@ -76,7 +84,7 @@ def require(content: dict[str, Any], fields: dict[str, type | tuple[type, ...]],
             raise ReportError(f"{path} is not {what}: field {name!r} is missing; was it written by something else?")
         value = content[name]
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise ReportError(f"{path} is not {what}: field {name!r} holds {value!r:.80}")
+            raise ReportError(f"{path} is not {what}: field {name!r} holds {value!r:.80}; make it anew")
 
 
 def _strict(value: Any) -> Any:

@@ -71,7 +71,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--parity-report",
         metavar="DIR",
-        help="write parity.json and parity.md there (parity-gpu.* for --parity-device=cuda); failing examples go to "
+        help="write parity.json, .md and .html there (parity-gpu.* for --parity-device=cuda); failing examples go to "
         "DIR/cases, or to reports/cases without this option",
     )
     group.addoption(

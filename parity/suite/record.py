@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from parity.compare.verdict import Verdict
-from parity.report.files import ReportError, write_text
-from parity.report.markdown import to_markdown
-from parity.report.model import write_report
+from parity.report.annotations import error_lines
+from parity.report.files import ReportError
 from parity.report.terminal import render
+from parity.report.written import write_all
 from parity.results import Cell, Report, Result
 from parity.suite.options import Options
 from parity.suite.plan import Plan, cells_of, deselect_by_options, group_by_pair, make_plan, some
@@ -124,9 +124,7 @@ class Record:
     def _write(self, report: Report) -> None:
         if self.options.report is None:
             return
-        stem = self.options.report / self.options.report_name
-        write_report(report, stem.with_suffix(".json"))
-        write_text(stem.with_suffix(".md"), to_markdown(report))
+        write_all(report, self.options.report / self.options.report_name)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Show the report; pytest has shown the failures right above, unless it was told not to."""
@@ -140,3 +138,5 @@ class Record:
             terminalreporter.write_line(f"NOTE  {remark}", yellow=True)
         if self.report.exit_code:
             terminalreporter.write_line("parity failed", red=True)
+        for line in error_lines(self.report):
+            terminalreporter.write_line(line)

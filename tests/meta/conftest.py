@@ -13,9 +13,11 @@ import parity.execution
 import parity.suite.generate  # noqa: F401
 
 STUBS = """
+import torch
 from hypothesis import strategies as st
 
 from parity.checks.registry import Check
+from parity.compare.picture import pictures
 from parity.compare.verdict import Divergence, DivergenceFound
 from parity.pairs.recipe import Pair
 from parity.suite.generate import parity_tests
@@ -25,7 +27,8 @@ def find(case, example):
     case.outcome.margin, case.outcome.margin_place = 0.25, "fc1/output"
     if case.pair.name == "bad" and example["number"] > 2:
         raise DivergenceFound(
-            Divergence("fact", "forward", "fc1", "size", reference=1, candidate=example["number"], rung="bits")
+            Divergence("fact", "forward", "fc1", "size", reference=1, candidate=example["number"], rung="bits",
+                       pictures=pictures(torch.tensor([[0.0, 1.5], [float("inf"), 2.5]])))
         )
 
 

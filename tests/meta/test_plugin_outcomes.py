@@ -44,12 +44,19 @@ def test_a_divergence_fails_its_test_and_is_shown_stored_and_reproducible(pytest
     first = report_at(pytester.path / "out")
     assert (first["planned"], first["ran"], first["problems"]) == (8, 8, [])
     assert "DIVERGENT  bad / plain" in (pytester.path / "out/parity.md").read_text()
+    page = (pytester.path / "out/parity.html").read_text()
+    assert "fc1, in forward" in page
+    assert "|candidate &minus; reference|, row x column" in page
     stored = json.loads(next((pytester.path / "out/cases").iterdir()).read_text())
     assert stored["example"] == {"number": 3}
 
     parallel = run_stubs("good", "bad", args=("--parity-report=out", "-n2", "--dist=worksteal"))
     assert parallel.ret == 1
     assert report_at(pytester.path / "out") == first
+    divergence = next(result["divergence"] for result in first["results"] if result["divergence"])
+    assert divergence["pictures"][0]["values"] == [[0.0, 1.5], ["inf", 2.5]]
+    parallel_page = (pytester.path / "out/parity.html").read_text()
+    assert parallel_page.count('class="heat"') == page.count('class="heat"') == 2
 
 
 @pytest.mark.slow
@@ -60,6 +67,15 @@ def test_a_run_that_stops_early_is_incomplete(pytester, run_stubs, args):
     assert result.ret != 0
     result.stdout.re_match_lines([r"DIVERGENT  bad / plain .*", r"PROBLEM  incomplete: 2 of 4 planned cells did.*"])
     assert (report_at(pytester.path / "out")["planned"], report_at(pytester.path / "out")["ran"]) == (4, 2)
+
+
+def test_a_pull_request_is_annotated(run_stubs, monkeypatch):
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    result = run_stubs("bad", args=("--parity-checks=plain",))
+    lines = [line for line in result.outlines if line.startswith("::error ")]
+    assert [line.partition("::DIVERGENT")[0] for line in lines] == [
+        f"::error title=divergent%3A bad / plain (cpu {dtype})" for dtype in ("float64", "float32")
+    ]
 
 
 def test_a_planned_cell_that_does_not_run_fails_the_session(pytester, run_stubs):

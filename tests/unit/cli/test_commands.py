@@ -56,7 +56,7 @@ def test_a_pair_that_passes(capsys, tmp_path):
     assert "\x1b" not in captured.out + captured.err
     report = json.loads((tmp_path / "out.json").read_text())
     assert (report["planned"], report["ran"], report["platform"]["threads"]) == (3, 3, 1)
-    assert sorted(path.name for path in (tmp_path / "r").iterdir()) == ["parity.json", "parity.md"]
+    assert sorted(path.name for path in (tmp_path / "r").iterdir()) == ["parity.html", "parity.json", "parity.md"]
 
 
 def test_a_divergent_pair_is_stored_and_replayed(capsys, tmp_path):
@@ -68,6 +68,14 @@ def test_a_divergent_pair_is_stored_and_replayed(capsys, tmp_path):
     assert json.loads(case.read_text())["example"] == {"number": 3}
     assert main(command.split()[3:]) == 1
     assert command in capsys.readouterr().out
+
+
+def test_a_pull_request_is_annotated(capsys, monkeypatch):
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    assert main(["run", "bad", "--check", "memory"]) == 1
+    found = [line for line in capsys.readouterr().out.splitlines() if line.startswith("::")]
+    assert len(found) == 1
+    assert found[0].startswith("::error title=divergent%3A bad / memory (cpu float64)::DIVERGENT  bad / memory")
 
 
 def test_the_same_examples_are_drawn_every_time_unless_a_seed_is_given(capsys):
