@@ -17,7 +17,7 @@ from parity.faults.campaign import Task, perform, start_process, tasks
 from parity.pairs.registry import select_pairs
 from parity.platform_info import platform_info
 from parity.report.files import write_json, write_text
-from parity.report.power import figures, reached, summary, to_markdown
+from parity.report.power import figures, index, reached, summary, to_markdown
 
 #: What is asked for -> kinds of tasks; controls and clean pairs are there for false alarms, originals to show
 #: that what kills a mutant is the mutation.
@@ -47,6 +47,7 @@ def faults(arguments: argparse.Namespace) -> int:
         "seed": arguments.seed,
         "every": arguments.every,
         "seconds": time.perf_counter() - started,
+        **index(answers),
         "figures": figures(answers),
         "answers": sorted(answers, key=lambda answer: (answer["kind"], answer["pair"], answer["name"])),
         "platform": platform,

@@ -64,6 +64,37 @@ def figures(answers: Answers) -> dict[str, Any]:
     return found
 
 
+def index(answers: Answers) -> dict[str, Any]:
+    """What other programs read of a campaign, whatever else the file holds.
+
+    Returns:
+        ``faults`` (name, origin, pair, expected_check, caught_by, caught, pinned), ``mutants`` (total, caught, crashed,
+        equivalent, survivors), ``kill_rate`` (mutants, of those that are not equivalent) and ``pinning_rate``; a rate is
+        None where there is nothing to count.
+    """
+    found = figures(answers)
+    counts, named = found.get("mutants", {"planted": 0}), found.get("named", {"total": 0, "pinned": 0})
+    return {
+        "faults": [
+            {
+                **{key: answer[key] for key in ("name", "origin", "pair", "caught_by", "pinned")},
+                "expected_check": answer["check"],
+                "caught": bool(answer["caught_by"]),
+            }
+            for answer in _of(answers, "fault")
+        ],
+        "mutants": {
+            "total": counts["planted"],
+            "caught": _killed(counts),
+            "crashed": counts.get("crash", 0),
+            "equivalent": counts.get("equivalent", 0),
+            "survivors": [answer["name"] for answer in _of(answers, "mutant") if answer["fate"] == "survived"],
+        },
+        "kill_rate": _killed(counts) / _killable(counts) if _killable(counts) else None,
+        "pinning_rate": named["pinned"] / named["total"] if named["total"] else None,
+    }
+
+
 def reached(content: Mapping[str, Any]) -> bool:
     """Whether a campaign found what is promised."""
     named, mutants = content["figures"].get("named"), content["figures"].get("mutants")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from parity.report.power import figures, reached, summary, to_markdown
+from parity.report.power import figures, index, reached, summary, to_markdown
 
 
 def fault(name: str, *caught: str, pinned: bool = True, means: tuple[str, ...] = ()) -> dict[str, Any]:
     return {
         "kind": "fault", "pair": "fast", "name": name, "caught_by": list(caught), "pinned": pinned,
         "rivals": list(means), "found": "fc1 / forward", "component": "fc2", "phase": "forward",
+        "origin": "a tracker", "check": "forward",
     }  # fmt: skip
 
 
@@ -60,6 +61,18 @@ def test_what_is_counted() -> None:
         "parity": {"kills": 2, "of": 2, "false_alarms": 0, "clean": 2},
         "means": {"kills": 1, "of": 2, "false_alarms": 1, "clean": 2},
     }
+
+
+def test_what_other_programs_read() -> None:
+    found = index(FOUND)
+    assert found["faults"][0] == {
+        "name": "a", "origin": "a tracker", "pair": "fast", "expected_check": "forward",
+        "caught_by": ["forward", "memory"], "caught": True, "pinned": True,
+    }  # fmt: skip
+    assert found["mutants"] == {"total": 3, "caught": 2, "crashed": 1, "equivalent": 1, "survivors": []}
+    assert (found["kill_rate"], found["pinning_rate"]) == (1.0, 0.5)
+    nothing = index([clean()])
+    assert (nothing["kill_rate"], nothing["pinning_rate"]) == (None, None)
 
 
 def test_promises() -> None:
