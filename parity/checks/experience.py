@@ -22,6 +22,8 @@ from parity.pairs.recipe import Pair, Recording
 from parity.pairs.training import Training
 
 UPDATES = 2
+#: Updates of a training that its settings planned for one less.
+BEYOND = 3
 
 _LAYOUTS = [
     # agents, agents per policy call, horizon, segments per agent, segments of a minibatch
@@ -107,6 +109,8 @@ def _judge(case: Case, example: Example) -> None:
     runs, whole = _Runs(training, example), _whole(settings)
     case.contract(runs.expected(settings, UPDATES), runs.found(settings, UPDATES), sides)
     case.contract(runs.expected(whole, 1), runs.found(whole, 1), sides)
+    near = runs.near(sides.reference, settings)
+    case.contract(runs.expected(near, BEYOND), runs.found(near, BEYOND), sides)
     case.contract(
         lambda subject, trace: _ones(subject, trace, whole),
         lambda subject, trace: runs.first_ratio(subject, trace, whole),
@@ -135,11 +139,22 @@ class _Runs:
 
     def __init__(self, training: Training, example: Example) -> None:
         self.training, self.example = training, example
-        self.seen: dict[tuple[str, int], list[SeenUpdate]] = {}
+        self.seen: dict[tuple[str, int], list[SeenUpdate]] = {}  # by side and number of updates
+        self._near: dict[str, Any] | None = None
+
+    def near(self, subject: Subject, settings: dict[str, Any]) -> dict[str, Any]:
+        """Settings whose divergence bound lies above the mean of the first epoch, and mostly below its sum."""
+        if self._near is None:
+            (first,) = watch(self.training, subject.copy(), settings, self.example, Trace())
+            count = Plan(settings).minibatches
+            mean = sum(float(each.losses["approx_kl"]) for each in first.minibatches[:count]) / count
+            ppo = {**settings["ppo"], "target_kl": max(1.3 * mean, 1e-12)}
+            self._near = {**settings, "ppo": ppo, "update_epochs": 2, "total_updates": BEYOND - 1}
+        return self._near
 
     def watched(self, subject: Subject, settings: dict[str, Any], updates: int, trace: Trace) -> list[SeenUpdate]:
         """What was seen of a side's training."""
-        key = (subject.side, settings["update_epochs"])
+        key = (subject.side, updates)
         if key not in self.seen:
             self.seen[key] = watch(self.training, subject, settings, self.example, trace, updates=updates)
         return self.seen[key]

@@ -30,7 +30,7 @@ def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy
             "sizes": SIZES if nightly() else st.just("varied"),
             "delta": deltas,
             "marked": st.sampled_from(["as in the YAML", "every layer"]),
-            "zeroed": st.booleans(),
+            "set": st.sampled_from(["nothing", "all zero", "all singular values equal"]),
         }
     )
 
@@ -43,8 +43,8 @@ def _judge(case: Case, example: Example) -> None:
         layers = [name for name, settings in components.items() if settings["_target_"] in _LAYERS]
         recipe = with_sizes(recipe, {(name, "analyze_weights"): True for name in layers})
     sides = case.builds.sides(recipe, example["weights"])
-    if example["zeroed"]:
-        sides = _zeroed(case, sides, layers[0])
+    if example["set"] != "nothing":
+        sides = _set(case, sides, layers[0], diagonal=0.5 if "equal" in example["set"] else 0.0)
     delta = example["delta"]
 
     def program(subject: Subject, trace: Trace) -> None:
@@ -92,14 +92,16 @@ def _judge(case: Case, example: Example) -> None:
     case.facts(observe, {"deterministic": True, "weights untouched": True}, sides, phase="metrics")
 
 
-def _zeroed(case: Case, sides: Sides, layer: str) -> Sides:
-    """Copies of both sides in which one layer's weight, and so every singular value of it, is 0."""
+def _set(case: Case, sides: Sides, layer: str, *, diagonal: float) -> Sides:
+    """Copies of both sides in which every singular value of one layer's weight has the same value."""
     sides = sides.copy()
     for subject in (sides.reference, sides.candidate):
         with torch.no_grad():
             for name, value in subject.policy.named_parameters():
                 if case.pair.home(name, subject.side) == layer:
                     value.zero_()
+                    if value.dim() > 1:
+                        value.flatten(1).fill_diagonal_(diagonal)
         subject.keep()
     return sides
 

@@ -66,6 +66,11 @@ EQUIVALENT = (
     Equivalent(f"{_AGENTS}.stages:Stage.__init__:call dropped", _TIME, "memory_format"),
     Equivalent(f"{_AGENTS}.tokens:TokenStrip.set_feature_remap:*", _WIDE, "dtype=torch.int32"),
     Equivalent(
+        f"{_AGENTS}.tokens:TokenStrip.forward:constant",
+        "how many empty slots are left of a batch without a token is free",
+        "len(used) else 1",
+    ),
+    Equivalent(
         f"{_AGENTS}.tokens:FourierTokens.__init__:keyword dropped",
         "the row of id 255 is only read for padding, whose gradient is 0 already",
         "padding_idx=",

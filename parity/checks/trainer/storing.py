@@ -61,6 +61,7 @@ HANDLING = {
     "a refused step": "leaves all as it was",
     "agents at different steps": "refused, naming it",
     "one agent and segments of one step": "accepted",
+    "ready after each of two segments": [False, True],
     "a batch_size of 1": "refused, naming it",
     "a minibatch_size of 1": "refused, naming it",
     "a forward_pass_minibatch of more than all agents": "refused, naming it",
@@ -117,6 +118,12 @@ def handling(training: Training, subject: Subject, settings: dict[str, Any]) -> 
     found["one agent and segments of one step"] = _refusal(
         lambda: start(**smallest, gradient_accumulation_steps=1), "nothing"
     )
+    short, ready = start(**smallest, gradient_accumulation_steps=1).experience, []
+    short.reset()
+    for _ in range(2):
+        short.store(_step(fields, 1, _generator(), subject.device), slice(0, 1))
+        ready.append(short.ready)
+    found["ready after each of two segments"] = ready
     for key, name, value in (
         ("batch_size", "a batch_size of 1", 1),
         ("minibatch_size", "a minibatch_size of 1", 1),
