@@ -44,12 +44,13 @@ def scenes(
     batch: tuple[int, int] = (1, 3),
     steps: tuple[int, int] = (1, 4),
     any_environment: bool = False,
+    narrowest: int = 11,
 ) -> st.SearchStrategy[dict[str, Any]]:
     """Strategy of scenes: observations ``[B, T]`` from a generator or a recording, with a reset schedule.
 
     Some scenes are of policies whose sizes and box differ from the pair's own: what is right only by chance of the
     default sizes (an axis of length 1, a square box) shows there. With ``any_environment`` some of those are in an
-    environment drawn from scratch, and up to 16 steps long.
+    environment drawn from scratch, of at least ``narrowest`` cells a side, and up to 16 steps long.
     """
 
     @st.composite
@@ -59,7 +60,7 @@ def scenes(
         b, t = draw(st.integers(*batch)), draw(st.integers(*steps))
         environment = None
         if any_environment and sizes == "varied" and source == "generated":
-            environment = draw(environments())
+            environment = draw(environments(narrowest))
             t = draw(st.integers(1, 16)) if b == 1 else t
         return {
             "source": source,
@@ -75,11 +76,12 @@ def scenes(
     return scene()
 
 
-def environments() -> st.SearchStrategy[dict[str, Any]]:
-    """Strategy of environments: any box that convolutions of the usual sizes fit in, features, tokens and actions."""
+def environments(narrowest: int = 11) -> st.SearchStrategy[dict[str, Any]]:
+    """Strategy of environments: boxes of at least so many cells a side, which convolutions need, features, actions."""
+    side = st.integers(narrowest, 16)
     return st.fixed_dictionaries(
         {
-            "box": st.tuples(st.integers(11, 16), st.integers(11, 16)).map(list),
+            "box": st.tuples(side, side).map(list),
             "tokens": st.sampled_from([200, 500, 33, 1]),
             "features": st.integers(22, 64),
             "sparse": st.booleans(),

@@ -61,7 +61,12 @@ def record_inference(td: TensorDictBase, trace: Trace) -> None:
 CHECK = Check(
     name="forward",
     summary="encoder, core, logits, values, log-probs and entropy, component by component",
-    examples=lambda pair, recordings: scenes(recordings, any_environment=True),
+    examples=lambda pair, recordings: scenes(
+        # convolutions need some cells, tokens none: one cell a side is the narrowest there is
+        recordings,
+        any_environment=True,
+        narrowest=1 if "token_observations" in pair.capabilities else 11,
+    ),
     judge=_judge,
     dtypes=("float64", "float32"),
     share=1.0,

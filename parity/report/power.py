@@ -69,8 +69,8 @@ def index(answers: Answers) -> dict[str, Any]:
 
     Returns:
         ``faults`` (name, origin, pair, expected_check, caught_by, caught, pinned), ``mutants`` (total, caught, crashed,
-        equivalent, survivors), ``kill_rate`` (mutants, of those that are not equivalent) and ``pinning_rate``; a rate is
-        None where there is nothing to count.
+        equivalent, survivors), ``kill_rate`` (of mutants that are not equivalent) and ``pinning_rate``; a rate is None
+        where there is nothing to count.
     """
     found = figures(answers)
     counts, named = found.get("mutants", {"planted": 0}), found.get("named", {"total": 0, "pinned": 0})

@@ -75,6 +75,15 @@ EQUIVALENT = (
         "the row of id 255 is only read for padding, whose gradient is 0 already",
         "padding_idx=",
     ),
+    *(
+        Equivalent(f"{_AGENTS}.weights:draw_{law}:keyword dropped", "float32 is torch's default", "dtype=torch.float32")
+        for law in ("normal", "orthogonal", "truncated_normal", "uniform")
+    ),
+    Equivalent(
+        f"{_AGENTS}.inputs:read_resets:keyword dropped",
+        "where no flag is given the zeros are only asked whether there is one among them",
+        "dtype=torch.bool",
+    ),
     # trainer
     Equivalent(
         f"{_TRAINING}.checkpoint:_checksum:name", "the sum is compared with what the same function made", "torch.uint8"
