@@ -13,8 +13,8 @@ from parity.faults.registry import load_catalogues
 from parity.pairs.registry import registered_pairs
 
 SAMPLE, SEED = 24, 20_261_121
-#: A ratchet: checks do not see all of them yet. It only ever goes down.
-MOST_SURVIVORS = 10
+#: 97 % of those that are not listed as equivalent must be seen: of so few, all but one.
+MOST_SURVIVORS = 1
 
 
 @pytest.mark.timeout(600)
