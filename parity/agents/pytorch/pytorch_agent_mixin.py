@@ -238,9 +238,8 @@ class PyTorchAgentMixin(_Host):
 
     def clip_weights(self) -> None:
         """Clamp each Linear/Conv weight to its bound; nothing when ``clip_range`` is 0."""
-        if self.clip_range > 0.0:
-            for stage in self.stages():
-                stage.clip(self.clip_range)
+        for stage in self.stages():
+            stage.clip(self.clip_range)
 
     def l2_init_loss(self) -> Tensor:
         """Scalar in the policy's dtype: the l2-init losses of all Linear/Conv layers, differentiable."""
