@@ -63,6 +63,7 @@ class Case:
     recordings: dict[str, Recording]
     outcome: Outcome = field(default_factory=Outcome)
     sequence: tuple[int, int] | None = None  # rows and steps of what is run, where it has both
+    recorded: bool = False  # whether the last program recorded anything
     _runs: dict[Hashable, tuple[Subject, _Run]] = field(default_factory=dict)
 
     def recipe(self, environment: EnvironmentDescription | None = None, **system: Any) -> Recipe:
@@ -88,7 +89,9 @@ class Case:
             DivergenceFound: with the first divergence, pinned.
             Misuse: the reference raised, or probing changed a value.
         """
+        probe = probe and not self.pair.infer_components  # what was only inferred pins, and decides nothing
         outcome, runs = self._compare(program, sides, probe)
+        self.recorded = bool(runs["reference"].trace.without_probes().entries)
         if probe and self.dtype == torch.float64:
             self._prove_non_interference(program, sides, runs)
         if outcome.divergence is not None and not probe:
@@ -280,7 +283,7 @@ class Case:
         frames = traceback.extract_tb(raised.error.__traceback__)
         own = [f for f in frames if not f.filename.startswith(_LIBRARIES) and not f.name.startswith("<")]
         frame = own[-1] if own else frames[-1]
-        component = raised.component
+        component = raised.component or getattr(raised.error, "component", "")
         return Divergence(
             kind="raised",
             phase=raised.trace.phase,

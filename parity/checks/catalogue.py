@@ -24,7 +24,7 @@ from parity.checks import (
     training,
     weight_metrics,
 )
-from parity.checks.registry import Check
+from parity.checks.registry import Check, own_checks
 
 CHECKS: dict[str, Check] = {
     module.CHECK.name: module.CHECK
@@ -51,3 +51,8 @@ CHECKS: dict[str, Check] = {
         throughput,
     )
 }
+
+
+def all_checks() -> dict[str, Check]:
+    """The checks above and those that users added."""
+    return {**CHECKS, **own_checks()}

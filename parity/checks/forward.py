@@ -40,9 +40,15 @@ def _judge(case: Case, example: Example) -> None:
     case.parity(program, scene.sides, probe=True)
 
 
+def largest_log_prob(td: TensorDictBase) -> float:
+    """The largest log-prob by size, less those of masked actions, which are -inf."""
+    sizes = td[FULL_LOG_PROBS].detach().abs()
+    return float(sizes[torch.isfinite(sizes)].max()) if bool(torch.isfinite(sizes).any()) else 0.0
+
+
 def record_training(td: TensorDictBase, trace: Trace) -> None:
     """Record what training mode returns; a log-prob's rounding comes from the largest one it is normalised with."""
-    scale = float(td[FULL_LOG_PROBS].detach().abs().max())
+    scale = largest_log_prob(td)
     trace.record(FULL_LOG_PROBS, td[FULL_LOG_PROBS], scale=scale)
     trace.record(ACT_LOG_PROB, td[ACT_LOG_PROB], scale=scale)
     trace.record(ENTROPY, td[ENTROPY], scale=scale)
@@ -51,7 +57,7 @@ def record_training(td: TensorDictBase, trace: Trace) -> None:
 
 def record_inference(td: TensorDictBase, trace: Trace) -> None:
     """Record what inference returns; the sampled action and its log-prob may flip beside a tie in narrow types."""
-    scale = float(td[FULL_LOG_PROBS].detach().abs().max())
+    scale = largest_log_prob(td)
     trace.record(FULL_LOG_PROBS, td[FULL_LOG_PROBS], scale=scale)
     trace.record(VALUES, td[VALUES])
     trace.record(ACTIONS, td[ACTIONS], judged="sampled")
@@ -65,6 +71,7 @@ CHECK = Check(
         # convolutions need some cells, tokens none: one cell a side is the narrowest there is
         recordings,
         any_environment=True,
+        pair=pair,
         narrowest=1 if "token_observations" in pair.capabilities else 11,
     ),
     judge=_judge,

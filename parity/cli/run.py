@@ -7,7 +7,7 @@ import time
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from parity.checks.catalogue import CHECKS
+from parity.checks.catalogue import all_checks
 from parity.cli.progress import Progress
 from parity.compare.verdict import Misuse
 from parity.conditions import judging
@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Judge, show and store; the exit code is the report's."""
     started = time.perf_counter()
     pairs = select_pairs(arguments.pair)
-    select_names(arguments.check, CHECKS, "check")
+    select_names(arguments.check, all_checks(), "check")
     executor = Executor((arguments.report or DEFAULT_REPORTS) / "cases", profile=arguments.profile)
     if arguments.example is not None:
         results = [_replay(arguments, pairs, executor)]
@@ -76,7 +76,7 @@ def _replay(arguments: argparse.Namespace, pairs: list[Pair], executor: Executor
         raise Misuse(f"{file} holds a case of pair {cell.pair!r}, not of {arguments.pair!r}; name that pair")
     if not fnmatchcase(cell.check, arguments.check):
         raise Misuse(f"{file} holds a case of check {cell.check!r}, not of {arguments.check!r}; name that check")
-    select_names(cell.check, CHECKS, "check")
+    select_names(cell.check, all_checks(), "check")
     with Progress(1) as progress:
         progress.starts(cell)
         result = executor.replay(pair, cell, stored.example, file)
