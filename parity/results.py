@@ -87,11 +87,6 @@ class Report:
     platform: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
-    def __str__(self) -> str:
-        from parity.report.terminal import render  # which imports this module
-
-        return render(self)
-
     @property
     def ran(self) -> int:
         """Cells that ended in a verdict; ``not_applicable`` counts, a cell without a result does not."""

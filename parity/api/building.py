@@ -65,8 +65,8 @@ class SideBuilder:
                 ) from error
             if torch.initial_seed() != system.seed:
                 raise Misuse(
-                    f"the builder of the {self.who} seeds torch's global generator itself, with {torch.initial_seed()}: "
-                    "every seed then gives the same weights, and its caller's random numbers are lost; remove "
+                    f"the builder of the {self.who} seeds torch's global generator, with {torch.initial_seed()}: every "
+                    " seed then gives the same weights, and its caller's random numbers are lost; remove "
                     "torch.manual_seed, or take the seed as a parameter named seed and draw from a torch.Generator"
                 )
         if not isinstance(policy, nn.Module):

@@ -108,7 +108,7 @@ def _side(name: str, key: str, given: Any) -> Side:
     if not callable(given) or isinstance(given, nn.Module):
         what = "a policy that is built already" if isinstance(given, nn.Module) else f"{given!r:.80}"
         raise Misuse(f"pair {name!r}: {key} is {what}; give a function that builds it, or a parity.Side")
-    return Side(given)
+    return Side(cast(Callable[..., nn.Module], given))
 
 
 def _components(declared: Mapping[str, tuple[str, str]] | None) -> tuple[ComponentLink, ...]:
@@ -122,7 +122,7 @@ def _components(declared: Mapping[str, tuple[str, str]] | None) -> tuple[Compone
 
 def _links(parameters: Parameters) -> tuple[ParameterLink, ...]:
     if isinstance(parameters, Mapping):
-        return tuple(ParameterLink(mine, theirs) for mine, theirs in parameters.items())
+        return tuple(ParameterLink(str(mine), str(theirs)) for mine, theirs in parameters.items())
     links = tuple(parameters)
     for link in links:
         if not isinstance(link, ParameterLink):

@@ -14,10 +14,18 @@ from parity.pairs.recipe import Pair
 from parity.pairs.registry import select_names, select_pairs
 from parity.platform_info import platform_info
 from parity.profiles import profile_in_force
+from parity.report.terminal import render
 from parity.results import Report
 from parity.runner import plan
 
 _CASES = Path("reports") / "cases"
+
+
+class ReadableReport(Report):
+    """A report whose text is what the command line shows."""
+
+    def __str__(self) -> str:
+        return render(self)
 
 
 def judge(
@@ -28,7 +36,7 @@ def judge(
     seed: int | None = None,
     profile: str | None = None,
     cases: Path | str = _CASES,
-) -> Report:
+) -> ReadableReport:
     """Judge pairs by every check, without pytest.
 
     Args:
@@ -59,7 +67,7 @@ def judge(
     results = [executor.run(by_name[cell.pair], cell, seed=seed, max_examples=examples) for cell in cells]
     with judging(device, profile=profile):
         platform = platform_info((device,))
-    return Report(len(cells), results, time.perf_counter() - started, platform)
+    return ReadableReport(len(cells), results, time.perf_counter() - started, platform)
 
 
 def tests_of(*pairs: Pair | str) -> dict[str, Callable[..., None]]:

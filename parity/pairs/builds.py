@@ -150,7 +150,7 @@ class Builds:
     def parameter_map(self, reference: nn.Module, candidate: nn.Module) -> ParameterMap:
         """The declared map, checked, or the inferred one."""
         if self.pair.infer_rest:
-            return inferred_map(reference, candidate, self.pair.parameters or ())
+            return inferred_map(reference, candidate, self.pair.parameters or (), by_name=True)
         if self.pair.parameters is not None:
             return declared_map(self.pair.parameters, reference, candidate)
         return inferred_map(reference, candidate)

@@ -115,10 +115,16 @@ def declared_map(links: Iterable[ParameterLink], reference: nn.Module, candidate
     return ParameterMap(links)
 
 
-def inferred_map(reference: nn.Module, candidate: nn.Module, declared: Iterable[ParameterLink] = ()) -> ParameterMap:
-    """Infer one-to-one links from equal bits of freshly built weights, then from equal names, then from lone shapes.
+def inferred_map(
+    reference: nn.Module, candidate: nn.Module, declared: Iterable[ParameterLink] = (), *, by_name: bool = False
+) -> ParameterMap:
+    """Infer one-to-one links from equal bits of freshly built weights, then from shapes that occur once.
 
-    What ``declared`` links name is left to them.
+    Args:
+        reference: one side.
+        candidate: the other.
+        declared: links that are given; what they name is left to them.
+        by_name: whether parameters of one name and shape belong together, before shapes alone are asked.
 
     Raises:
         Inconclusive: a parameter finds no partner, or several fit; the message names it and the candidates.
@@ -128,7 +134,7 @@ def inferred_map(reference: nn.Module, candidate: nn.Module, declared: Iterable[
         {name: value for name, value in module.named_parameters() if name not in {getattr(k, side) for k in links}}
         for side, module in (("reference", reference), ("candidate", candidate))
     )
-    for hint in ("value", "name", "shape"):
+    for hint in ("value", "name", "shape") if by_name else ("value", "shape"):
         for name, value in list(mine.items()):
             fits = [other for other, weight in theirs.items() if weight.shape == value.shape]
             if hint == "value":
