@@ -14,10 +14,10 @@ from parity.checks.draw import open_scene, scenes
 from parity.checks.registry import Check, Example, add_check
 from parity.compare.trace import Trace
 from parity.compare.verdict import Misuse
+from parity.compare.watched import Watched, add_watched
 from parity.faults.plant import Patcher
 from parity.faults.registry import add_fault
 from parity.pairs.builds import Subject
-from parity.pairs.watched import Watched, add_watched
 
 Record = Callable[..., None]
 """``record(key, tensor)``; ``component=`` names a place of its own."""

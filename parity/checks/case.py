@@ -22,6 +22,7 @@ from parity.compare.judge import Outcome, judge
 from parity.compare.probes import Call, Probes
 from parity.compare.trace import Trace
 from parity.compare.verdict import Divergence, DivergenceFound, Inconclusive, Misuse, Rung
+from parity.compare.watched import watched_of
 from parity.pairs.builds import Builds, Sides, Subject
 from parity.pairs.recipe import Pair, Recipe, Recording
 
@@ -266,7 +267,8 @@ class Case:
         trace.sequence = self.sequence
         subject = subject.copy() if twin is None else subject.twin(twin)
         paths = self.pair.paths(subject.side) if probe else {}
-        probes = Probes(subject.policy, paths, trace, copy=copy, masks=self.pair.masks)
+        watched = watched_of(self.pair.name) if probe else ()
+        probes = Probes(subject.policy, paths, trace, copy=copy, masks=self.pair.masks, watched=watched)
         with _quiet(subject), probes:
             trace.probes = probes
             try:
