@@ -64,6 +64,7 @@ class Case:
     recordings: dict[str, Recording]
     outcome: Outcome = field(default_factory=Outcome)
     sequence: tuple[int, int] | None = None  # rows and steps of what is run, where it has both
+    _outputs: bool = True  # whether probes record outputs of components
     recorded: bool = False  # whether the last program recorded anything
     _runs: dict[Hashable, tuple[Subject, _Run]] = field(default_factory=dict)
 
@@ -90,12 +91,15 @@ class Case:
             DivergenceFound: with the first divergence, pinned.
             Misuse: the reference raised, or probing changed a value.
         """
-        probe = probe and not self.pair.infer_components  # what was only inferred pins, and decides nothing
+        # components that were only inferred pin, and decide nothing; values that a user watches do
+        self._outputs = not self.pair.infer_components
+        probe = probe and (self._outputs or bool(watched_of(self.pair.name)))
         outcome, runs = self._compare(program, sides, probe)
         self.recorded = bool(runs["reference"].trace.without_probes().entries)
         if probe and self.dtype == torch.float64:
             self._prove_non_interference(program, sides, runs)
-        if outcome.divergence is not None and not probe:
+        if outcome.divergence is not None and not (probe and self._outputs):
+            self._outputs = True
             closer = program if pin is None else pin(outcome.divergence)
             pinned, probed_runs = self._compare(closer, sides, True)
             if pinned.divergence is not None:
@@ -268,7 +272,8 @@ class Case:
         subject = subject.copy() if twin is None else subject.twin(twin)
         paths = self.pair.paths(subject.side) if probe else {}
         watched = watched_of(self.pair.name) if probe else ()
-        probes = Probes(subject.policy, paths, trace, copy=copy, masks=self.pair.masks, watched=watched)
+        probes = Probes(subject.policy, paths, trace, copy=copy, masks=self.pair.masks, watched=watched,
+                        outputs=self._outputs)  # fmt: skip
         with _quiet(subject), probes:
             trace.probes = probes
             try:

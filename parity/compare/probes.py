@@ -92,6 +92,7 @@ class Probes:
         paths: component name -> module path below ``module``.
         trace: receives one entry per component output, in execution order.
         copy: copy tensors instead of keeping references; needed where ``stale`` came out true.
+        outputs: whether outputs of components are recorded; else they only say where a program is.
         watched: values to record besides, after calls of the components that they name.
         masks: component name -> which of its outputs is a mask over the slots ``[N, S]`` of the others. Only slots that
             are marked are compared, row by row: what an unmarked slot holds, and how many there are, is free.
@@ -109,13 +110,14 @@ class Probes:
         copy: bool = False,
         masks: Mapping[str, int] | None = None,
         watched: Sequence[Watched] = (),
+        outputs: bool = True,
     ) -> None:
         self.calls: list[Call] = []
         self.active: list[str] = []  # entered and not left: after an exception, the last one raised it
         self._trace = trace
         self._copy_all = copy
         self._masks = masks or {}
-        self._module, self._watched = module, watched
+        self._module, self._watched, self._outputs = module, watched, outputs
         self._versions: list[tuple[Tensor, int]] = []
         self._handles: list[RemovableHandle] = []
         self._modules: dict[str, nn.Module] = {}
@@ -169,7 +171,7 @@ class Probes:
     def _hook(self, name: str) -> Any:
         def hook(_module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
             self.active.pop()
-            if self._trace.muted:
+            if self._trace.muted or not self._outputs:
                 return
             outputs = flat(output)
             kept, named = mapped(inputs, self._keep), mapped(keywords, self._keep)
