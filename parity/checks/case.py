@@ -20,7 +20,7 @@ from parity.compare.blame import ComponentPair, blame_backward, blame_forward, d
 from parity.compare.bounds import same_bits
 from parity.compare.judge import Outcome, judge
 from parity.compare.probes import Call, Probes
-from parity.compare.trace import Trace
+from parity.compare.trace import Trace, comparable_probes
 from parity.compare.verdict import Divergence, DivergenceFound, Inconclusive, Misuse, Rung
 from parity.compare.watched import watched_of
 from parity.pairs.builds import Builds, Sides, Subject
@@ -226,9 +226,12 @@ class Case:
             candidate = self._run(program, sides.candidate, probe)
         except _Raised as raised:
             return self._before(raised, reference, sides), {"reference": reference}
+        mine, theirs = reference.trace, candidate.trace
+        if probe and self.pair.infer_components:
+            mine, theirs = comparable_probes(mine, theirs)
         outcome = judge(
-            reference.trace,
-            candidate.trace,
+            mine,
+            theirs,
             rerun=lambda number: self._run(program, sides.reference, probe, twin=number).trace,
             wide=lambda: self._run(program, self.builds.wide(sides.reference), probe).trace,
         )
