@@ -57,6 +57,8 @@ class Session:
 
     def __post_init__(self) -> None:
         self.builds = Builds(self.pair)
+        if self.pair.described:
+            self.builds.require_fresh()
         if self.pair.infer_components:
             self.pair = dataclasses.replace(self.pair, components=inferred_components(self.builds))
             self.builds.pair = self.pair

@@ -17,6 +17,7 @@ from parity.api.side import Side, parameters_of
 from parity.compare.verdict import Misuse
 from parity.pairs.recipe import Recipe
 
+_ODD = 0x5EED_0001
 #: Parameters of everything that was built and still lives -> whose they are.
 _BUILT = WeakIdKeyDictionary()
 
@@ -56,14 +57,15 @@ class SideBuilder:
         system = recipe.system
         offered = {"seed": system.seed, "dtype": system.dtype, "device": system.device}
         taken = [key for key in offered if key in parameters_of(self.side.build)]
-        with _seeded(system.seed):
+        seed = system.seed * 2 + _ODD  # one that nobody writes down, so that a builder's own seed shows
+        with _seeded(seed):
             try:
                 policy = self.side.build(**{key: offered[key] for key in taken})
             except Exception as error:
                 raise Misuse(
                     f"the builder of the {self.who} raised {type(error).__name__}: {error}; {_remedy(error)}"
                 ) from error
-            if torch.initial_seed() != system.seed:
+            if torch.initial_seed() != seed:
                 raise Misuse(
                     f"the builder of the {self.who} seeds torch's global generator, with {torch.initial_seed()}: every "
                     " seed then gives the same weights, and its caller's random numbers are lost; remove "
@@ -108,8 +110,9 @@ class SideBuilder:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Numpy's and Python's global generators seeded, and put back afterwards; torch's is, by the caller."""
+    """Numpy's, Python's and torch's global generators seeded; the first two put back, torch's is by the caller."""
     python, numpy = random.getstate(), np.random.get_state()
+    torch.manual_seed(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)
     default = torch.get_default_dtype()

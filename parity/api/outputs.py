@@ -121,6 +121,11 @@ def _shown(value: Any) -> str:
     return type(value).__name__
 
 
+def _sampled(log_probs: Tensor) -> Tensor:
+    """Draw one of each row by its log-probs, from torch's global generator; NaN is let through, to be found as such."""
+    return (log_probs - (-torch.rand_like(log_probs).log()).log()).argmax(-1)
+
+
 def evaluated(found: Outputs, environment: Environment, choice: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What follows from logits, where the policy does not say it itself.
 
@@ -137,7 +142,7 @@ def evaluated(found: Outputs, environment: Environment, choice: Tensor | None) -
     if choice is None:
         choice = found.action
     if choice is None:
-        drawn = [torch.multinomial(part.detach().exp(), 1).squeeze(-1) for part in parts]
+        drawn = [_sampled(part.detach()) for part in parts]
         choice = drawn[0] if len(drawn) == 1 else torch.stack(drawn, dim=-1)
     heads = choice.unsqueeze(-1) if len(parts) == 1 else choice
     log_prob, entropy = found.log_prob, found.entropy

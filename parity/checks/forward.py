@@ -9,12 +9,13 @@ from parity.agents.interface import (
     ACT_LOG_PROB,
     ACTIONS,
     ENTROPY,
+    ENV_OBS,
     FULL_LOG_PROBS,
     VALUE,
     VALUES,
 )
 from parity.checks.case import Case
-from parity.checks.draw import open_scene, scenes
+from parity.checks.draw import Scene, open_scene, scenes
 from parity.checks.registry import Check, Example
 from parity.compare.trace import Trace
 from parity.pairs.builds import Subject
@@ -38,6 +39,19 @@ def _judge(case: Case, example: Example) -> None:
             record_inference(subject.policy(scene.sequence(subject)), trace)
 
     case.parity(program, scene.sides, probe=True)
+    if case.pair.described:  # the check `fields` asks this of policies that keep the TensorDict contract
+        case.facts(lambda subject: _left_alone(subject, scene), {"input": "left alone"}, scene.sides, phase="rollout",
+                   cause="what is stored for training is changed with it: clone an observation before changing it in "
+                   "place")  # fmt: skip
+
+
+def _left_alone(subject: Subject, scene: Scene) -> dict[str, str]:
+    td = scene.at(0, subject)
+    before = td[ENV_OBS].clone()
+    with torch.no_grad():
+        subject.copy().policy(td)
+    same = before == td[ENV_OBS]
+    return {"input": "left alone" if bool(same.all()) else "changed"}
 
 
 def largest_log_prob(td: TensorDictBase) -> float:

@@ -147,6 +147,12 @@ class Builds:
             hook(side, module)
         return Subject(side, module, recipe, drew_globally=drew)
 
+    def require_fresh(self) -> None:
+        """Build each side twice, for a builder that refuses to return what it returned before, see ``parity.api``."""
+        recipe = _base(self.pair.recipe)
+        built = [self.build(side, recipe) for side in ("reference", "candidate", "reference", "candidate")]
+        del built  # what lives no more is not held against the next build
+
     def parameter_map(self, reference: nn.Module, candidate: nn.Module) -> ParameterMap:
         """The declared map, checked, or the inferred one."""
         if self.pair.infer_rest:
