@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection
 from typing import Any, Literal
 
@@ -51,6 +52,7 @@ def check(
             raise Misuse(f"check {name!r}: dtype {dtype!r} is unknown; there are {', '.join(_DTYPES)}")
 
     def declare(program: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(program)
         def judge(case: Case, example: Example) -> None:
             scene = open_scene(case, example)
 
@@ -115,10 +117,10 @@ def fault(
     """
 
     def declare(plant: Callable[[Any], None]) -> Callable[[Any], None]:
+        @functools.wraps(plant)
         def patch(patcher: Patcher) -> None:
             patcher.built(place, lambda adapter: _planted(adapter, plant))
 
-        patch.__name__, patch.__doc__ = plant.__name__, plant.__doc__
         add_fault(pair, patch, origin=origin, check=check, component=component, phase=phase, place=place)
         return plant
 

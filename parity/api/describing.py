@@ -27,6 +27,8 @@ TIME_LIMIT = 600.0
 #: Capability -> the functions of a side that it rests on.
 _RESTS_ON = {"memory": "initial_state", "sequences": "sequence", "clipping": "clip"}
 _LEARNING_RATE = 1e-3
+#: A name as like to a capability's as this is taken for a slip; names of one's own need not be known.
+_NEAR = 0.8
 
 
 def pair(
@@ -159,7 +161,7 @@ def _capabilities(
 def _require_known(name: str, key: str, names: Collection[str]) -> None:
     known = {*CAPABILITIES, *(need for check in own_checks().values() for need in check.needs)}
     for unknown in set(names) - known:
-        near = difflib.get_close_matches(unknown, known, n=1)
+        near = difflib.get_close_matches(unknown, known, n=1, cutoff=_NEAR)
         if near or key == "without":
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(USUAL))}"
             raise Misuse(f"pair {name!r}: {key} names {unknown!r}, which is no capability; {hint}")

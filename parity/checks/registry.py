@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -73,9 +74,7 @@ def add_check(check: Check) -> None:
         Misuse: another one has that name already.
     """
     held = _own.get(check.name)
-    if held is not None and getattr(held.judge, "__code__", held.judge) != getattr(
-        check.judge, "__code__", check.judge
-    ):
+    if held is not None and inspect.unwrap(held.judge).__code__ != inspect.unwrap(check.judge).__code__:
         raise Misuse(f"a check named {check.name!r} is there already; give one of the two another name")
     _own[check.name] = check
 

@@ -102,6 +102,7 @@ def parser() -> argparse.ArgumentParser:
     power.add_argument("--shard", metavar="I/N", type=_shard, default=(1, 1), help="the I-th of N parts (default: 1/1)")
     power.add_argument("--processes", metavar="N", type=_count(1), default=2, help="side by side (default: 2)")
     power.add_argument("--out", metavar="FILE", type=Path, default=Path("reports/faults.json"))
+    _add_imports(power)
     power.set_defaults(command=_later("faults", "faults"))
 
     manifest = commands.add_parser("manifest", help="compare the planned cells of the shipped pairs with the manifest")

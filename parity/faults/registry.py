@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -158,8 +159,11 @@ def add_fault(
     phase: str,
     place: Literal["candidate", "reference", "both"],
 ) -> None:
-    """Declare a fault of a pair for this process; see ``Catalogue.fault``."""
+    """Declare a fault of a pair for this process; see ``Catalogue.fault``. A module may be imported twice."""
     catalogue = _by_hand.setdefault(pair, Catalogue(pair))
+    held = catalogue.faults.get(plant.__name__)
+    if held is not None and inspect.unwrap(held.plant).__code__ == inspect.unwrap(plant).__code__:
+        del catalogue.faults[plant.__name__]
     catalogue.fault(origin=origin, check=check, component=component, phase=phase, place=place)(plant)
 
 

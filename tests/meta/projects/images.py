@@ -23,8 +23,8 @@ class OldPolicy(nn.Module):
         heads = [Categorical(logits=head(features)) for head in self.heads]
         if action is None:
             action = torch.stack([head.sample() for head in heads], dim=-1)
-        log_prob = sum(head.log_prob(action[:, number]) for number, head in enumerate(heads))
-        entropy = sum(head.entropy() for head in heads)
+        log_prob = torch.stack([head.log_prob(action[:, number]) for number, head in enumerate(heads)]).sum(0)
+        entropy = torch.stack([head.entropy() for head in heads]).sum(0)
         return action, log_prob, entropy, self.critic(features), torch.cat([head.logits for head in heads], dim=-1)
 
 
