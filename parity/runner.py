@@ -80,11 +80,20 @@ def plan(
         Cell(pair.name, check.name, device, dtype)
         for pair in pairs
         for check in (all_checks() if check_set is None else check_set).values()
-        if fnmatchcase(check.name, checks)
-        and (check.planned(pair) or (checks == check.name and pair.described >= check.own))
+        if fnmatchcase(check.name, checks) and (check.planned(pair) or (checks == check.name and check.applies(pair)))
         for device in devices
         for dtype in check.dtypes
     ]
+
+
+def require_cells(cells: list[Cell], checks: str) -> None:
+    """Refuse a selection that would judge nothing, which would look green.
+
+    Raises:
+        Misuse: there is no cell.
+    """
+    if not cells:
+        raise Misuse(f"no check that matches {checks!r} is for these pairs; own checks are for described pairs alone")
 
 
 def run_cell(

@@ -16,7 +16,7 @@ from parity.platform_info import platform_info
 from parity.profiles import profile_in_force
 from parity.report.terminal import render
 from parity.results import Report
-from parity.runner import plan
+from parity.runner import plan, require_cells
 
 _CASES = Path("reports") / "cases"
 
@@ -64,6 +64,7 @@ def judge(
     by_name = {pair.name: pair for pair in pairs}
     with profile_in_force(profile):
         cells = plan(pairs, checks=checks, devices=(device,))
+    require_cells(cells, checks)
     results = [executor.run(by_name[cell.pair], cell, seed=seed, max_examples=examples) for cell in cells]
     with judging(device, profile=profile):
         platform = platform_info((device,))

@@ -61,4 +61,4 @@ def all_checks() -> dict[str, Check]:
 
 def checks_of(pair: Pair) -> dict[str, Check]:
     """The checks that a pair is judged by: those above, and for a described pair those that users added."""
-    return {name: check for name, check in all_checks().items() if pair.described or not check.own}
+    return {name: check for name, check in all_checks().items() if check.applies(pair)}

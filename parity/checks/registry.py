@@ -51,9 +51,13 @@ class Check:
     nightly_pairs: tuple[str, ...] = ()
     own: bool = False
 
+    def applies(self, pair: Pair) -> bool:
+        """Whether there can be cells of this check for a pair."""
+        return pair.described or not self.own
+
     def planned(self, pair: Pair) -> bool:
         """Whether there are cells of this check for a pair under the profile in force."""
-        if self.own and not pair.described:
+        if not self.applies(pair):
             return False
         return not any(fnmatchcase(pair.name, name) for name in self.nightly_pairs) or nightly()
 

@@ -22,7 +22,7 @@ from parity.report.model import write_report
 from parity.report.terminal import render
 from parity.report.written import write_all
 from parity.results import Report, Result
-from parity.runner import plan
+from parity.runner import plan, require_cells
 from parity.suite.options import DEFAULT_REPORTS
 
 
@@ -55,6 +55,7 @@ def _judge(arguments: argparse.Namespace, pairs: list[Pair], executor: Executor)
     by_name = {pair.name: pair for pair in pairs}
     with profile_in_force(arguments.profile):  # by night more is planned
         cells = plan(pairs, checks=arguments.check, devices=(arguments.device,))
+    require_cells(cells, arguments.check)
     results = []
     with Progress(len(cells)) as progress:
         for cell in cells:

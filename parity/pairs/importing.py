@@ -25,11 +25,12 @@ def import_pairs(source: str) -> list[Pair]:
     Raises:
         Misuse: it does not import, or brings no pair; the message names it.
     """
-    before = set(registered_by_hand())
+    before, known = set(registered_by_hand()), set(sys.modules)
     module = _import(source)
     found = {name: pair for name, pair in registered_by_hand().items() if name not in before}
     found |= {pair.name: pair for pair in vars(module).values() if isinstance(pair, Pair) and pair.name not in before}
-    if not found and not any(isinstance(value, Pair) for value in vars(module).values()):
+    held = any(isinstance(value, Pair) for value in vars(module).values())
+    if not found and not held and module.__name__ not in known:  # what is imported twice brings nothing new
         raise Misuse(
             f"--import {source}: it registers no pair and none is an attribute of it; name the module or the "
             "file that makes one"

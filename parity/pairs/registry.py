@@ -118,4 +118,4 @@ def _load(point: EntryPoint) -> Pair:
         raise Misuse(
             f"{place} gives {type(pair).__name__}; it must be a Pair, or a function without arguments giving one"
         )
-    return pair
+    return dataclasses.replace(pair, source="") if pair.source else pair  # it is there without an import

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-import parity.api  # noqa: F401 - pytest run inside this process must not import torch anew
 from parity.cli import main
+from parity.pairs import registry
+
+pytestmark = pytest.mark.usefixtures("nothing_declared")
 
 PROJECTS = Path(__file__).with_name("projects")
 #: Checks that take seconds whatever they judge; one project goes through them below.
@@ -112,3 +114,27 @@ def test_torch_compile_and_throughput_are_judged(pytester: pytest.Pytester) -> N
     found = {result["check"]: result for result in results(pytester.path)}
     assert found["compile"]["verdict"] == "identical"
     assert found["throughput"]["verdict"] in ("equivalent", "divergent")  # a time, on whatever machine this is
+
+
+CONFTEST = """
+import parity
+import mlp
+
+parity.register(mlp.pair)
+"""
+
+
+def test_pairs_that_a_conftest_registers_are_named_in_tests_and_on_the_command_line(
+    pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = write(pytester.path, "tensordict_mlp", prefix="")
+    module.rename(module.with_name("mlp.py"))
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile(test_mine="import parity\nglobals().update(parity.tests_of('tensordict*'))")
+    done = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-p", "no:importnb", "-k", "construction and mlp-cpu")
+    done.assert_outcomes(passed=1, deselected=37)
+    done.stdout.fnmatch_lines(["planned 1, ran 1: 1 identical"])
+    monkeypatch.setattr(registry, "_by_hand", {})  # as in a process of its own
+    given = ["--import", "conftest.py", "--import", "conftest.py"]
+    assert main(["run", "tensordict_mlp", *given, "--check", "construction"]) == 0
+    assert "planned 1, ran 1: 1 identical" in capsys.readouterr().out

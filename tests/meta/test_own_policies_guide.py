@@ -13,11 +13,7 @@ from typing import Any
 import pytest
 
 import parity.api
-from parity.checks import registry as checks_registry
 from parity.cli import main
-from parity.compare import watched
-from parity.faults import registry as faults_registry
-from parity.pairs import registry as pairs_registry
 
 GUIDE = (Path(__file__).parents[2] / "docs/own-policies.md").read_text(encoding="utf-8")
 FILES = {match[1]: match[2] for match in re.finditer(r"```python\n# (\w+\.py)\n(.*?)```", GUIDE, flags=re.S)}
@@ -27,19 +23,12 @@ QUICK = ("-p", "no:cacheprovider", "-p", "no:importnb", "-k", "not compile and n
 
 
 @pytest.fixture(autouse=True)
-def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The guide's files beside the agent, and nothing declared by hand so far."""
-    for owner, name in (
-        (checks_registry, "_own"),
-        (faults_registry, "_by_hand"),
-        (pairs_registry, "_by_hand"),
-        (watched, "_watched"),
-    ):
-        monkeypatch.setattr(owner, name, {})
-    shutil.copy(AGENT, pytester.path)
+def project(nothing_declared: Path) -> Path:
+    """The guide's files beside the agent."""
+    shutil.copy(AGENT, nothing_declared)
     for name, text in FILES.items():
-        (pytester.path / name).write_text(text, encoding="utf-8")
-    return pytester.path
+        (nothing_declared / name).write_text(text, encoding="utf-8")
+    return nothing_declared
 
 
 def change(path: Path, before: str, after: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -314,10 +315,9 @@ globals().update(parity.tests_of(pair))
 
 
 def test_a_file_that_misuses_the_interface_is_named_by_the_command_line(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    nothing_declared: Path,
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "misused_pairs.py").write_text("import parity\nparity.pair('mine', reference=1, candidate=2, "
+    (nothing_declared / "misused_pairs.py").write_text("import parity\nparity.pair('mine', reference=1, candidate=2, "
                                                "observations=None, actions=1)\n")  # fmt: skip
     with pytest.raises(
         parity.Misuse, match=r"--import misused_pairs.py: failed with Misuse: pair 'mine': reference is 1"

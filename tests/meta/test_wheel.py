@@ -16,31 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = ("parity", "fixtures", "pyproject.toml", "setup.py", "README.md", "LICENSE")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-POLICIES = """
-import torch
-from torch import nn
-
-
-class OldPolicy(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.fc, self.pi, self.v = nn.Linear(17, 32), nn.Linear(32, 6), nn.Linear(32, 1)
-
-    def forward(self, x):
-        x = torch.relu(self.fc(x))
-        return self.pi(x), self.v(x)
-
-
-class NewPolicy(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.trunk = nn.Sequential(nn.Linear(17, 32), nn.ReLU())
-        self.actor, self.critic = nn.Linear(32, 6), nn.Linear(32, 1)
-
-    def forward(self, x):
-        x = self.trunk(x)
-        return self.actor(x), self.critic(x)
-"""
+AGENT = Path(__file__).with_name("projects") / "my_agent.py"
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +75,7 @@ def test_the_readmes_example_takes_a_third_party_to_a_verdict_in_fifteen_lines(p
     match = re.search(r"```python\n(.*?)```", section, flags=re.S)
     assert match is not None
     assert len([line for line in match[1].splitlines() if line.strip()]) <= 15
-    (tmp_path / "my_agent.py").write_text(POLICIES, encoding="utf-8")
+    shutil.copy(AGENT, tmp_path)
     (tmp_path / "test_parity.py").write_text(match[1], encoding="utf-8")
     quick = ("-k", "not compile and not throughput")  # seconds whatever they judge
     done = run(python, tmp_path, "pytest", "-p", "no:importnb", "-p", "no:cacheprovider", *quick)
