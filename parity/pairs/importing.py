@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -39,16 +41,31 @@ def import_pairs(source: str) -> list[Pair]:
 
 
 def _import(source: str) -> ModuleType:
-    name, folder = _of_file(Path(source)) if source.endswith(".py") else (source, Path.cwd())
+    file = Path(source).resolve() if source.endswith(".py") else None
+    name, folder = _of_file(Path(source)) if file else (source, Path.cwd())
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     try:
+        taken = sys.modules.get(name)
+        if file and taken is not None and str(file) != str(getattr(taken, "__file__", "")):
+            return _under_another_name(file)
         return import_module(name)
     except Exception as error:  # whatever foreign code raises, the user needs to know whose it is
         raise Misuse(
             f"--import {source}: failed with {type(error).__name__}: {error}; give a module that can be imported from "
             f"{Path.cwd()}, or the path of a Python file"
         ) from error
+
+
+def _under_another_name(file: Path) -> ModuleType:
+    """Import a file whose name another module has, as every ``conftest.py`` has."""
+    name = f"parity_import_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}_{file.stem}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, file)
+        assert spec is not None and spec.loader is not None, "it ends in .py"
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return sys.modules[name]
 
 
 def _of_file(path: Path) -> tuple[str, Path]:
