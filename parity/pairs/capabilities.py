@@ -42,6 +42,7 @@ CAPABILITIES: dict[str, Capability] = {
     "resets": Capability("it is told where episodes begin; declared by a parameter named reset, or Side(reset=...)"),
     "clipping": Capability("it clips its weights; declared by Side(clip=...)"),
     "configuration": _full("keys of its YAML reach it as attributes"),
+    "component_graph": _full("its YAML is a graph of components, which it refuses where that is wrong"),
     "environments": _full("it is built for any environment: box, tokens, features, actions"),
     "fields": _full("it keeps the TensorDict contract, field by field, and refuses misuse"),
     "tokens": _full("its observations are rows of tokens, in any order, padded"),

@@ -81,11 +81,12 @@ def test_the_adapter_takes_fewer_than_thirty_lines():
     assert 20 < len(lines) < 30
 
 
-CHECKS = ("construction", "initialization", "forward", "gradients", "memory", "clipping", "metamorphic", "checkpoint")
+#: Those of the declared ones that take no seconds on the shipped pair.
+CHECKS = ("construction", "initialization", "forward", "gradients", "memory", "clipping")
 
 
 def verdicts(pair: Pair, check: str) -> list[Result]:
-    return parity.judge(pair, checks=check, examples=2).results
+    return parity.judge(pair, checks=check, examples=1).results
 
 
 @pytest.mark.parametrize("check", CHECKS)
