@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from parity.checks.registry import Check, Example
-from parity.compare.verdict import Verdict
+from parity.compare.verdict import Misuse, Verdict
 from parity.conditions import judging
 from parity.pairs.recipe import Pair
 from parity.report.cases import reproduce_command, store_case
 from parity.results import Cell, Result
 from parity.runner import Session, replay, run_cell
+from parity.time_limit import OutOfTime, limited
 
 
 class Executor:
@@ -28,6 +30,7 @@ class Executor:
         self._cases = cases
         self._profile = profile
         self._sessions: dict[str, Session] = {}
+        self._broken: dict[str, str] = {}  # pair -> why it cannot be opened
         gc.freeze()  # what was imported by now stays: walking over it at every collection took a tenth of a run
 
     def run(self, pair: Pair, cell: Cell, *, threads: int = 1, **options: Any) -> Result:
@@ -36,22 +39,33 @@ class Executor:
         Raises:
             ReportError: the case of a failure could not be stored.
         """
-        with judging(cell.device, profile=self._profile, threads=threads):
-            session = self._open(pair, cell)
-            result = session if isinstance(session, Result) else run_cell(session, cell, **options)
+        result = self._within_limit(pair, cell, lambda session: run_cell(session, cell, **options), threads)
         if result.verdict.passed:
             return result
-        return dataclasses.replace(result, reproduce=reproduce_command(result, store_case(result, self._cases)))
+        case = store_case(result, self._cases)
+        return dataclasses.replace(result, reproduce=reproduce_command(result, case, source=pair.source))
 
     def replay(self, pair: Pair, cell: Cell, example: Example, stored: Path, *, check: Check | None = None) -> Result:
         """Judge one cell on the example that was stored in a file."""
-        with judging(cell.device, profile=self._profile):
-            session = self._open(pair, cell)
-            result = session if isinstance(session, Result) else replay(session, cell, example, check=check)
-        return dataclasses.replace(result, reproduce=reproduce_command(result, stored))
+        result = self._within_limit(pair, cell, lambda session: replay(session, cell, example, check=check))
+        return dataclasses.replace(result, reproduce=reproduce_command(result, stored, source=pair.source))
+
+    def _within_limit(self, pair: Pair, cell: Cell, run: Callable[[Session], Result], threads: int = 1) -> Result:
+        try:
+            with judging(cell.device, profile=self._profile, threads=threads), limited(pair.time_limit):
+                session = self._open(pair, cell)
+                return session if isinstance(session, Result) else run(session)
+        except OutOfTime as error:
+            remedy = "let it end, or give the pair a longer time_limit"
+            reason = f"{error}; {remedy}"
+            if pair.name not in self._sessions:  # it hung while it was built, as it would for every other check
+                self._broken[pair.name] = f"pair {pair.name!r} cannot be opened: {reason}"
+            return unjudged(cell, Verdict.INCONCLUSIVE, reason)
 
     def _open(self, pair: Pair, cell: Cell) -> Session | Result:
         """The pair's session, or the cell's result when the pair cannot be opened at all."""
+        if pair.name in self._broken:
+            return unjudged(cell, Verdict.ERROR, self._broken[pair.name])
         for name, session in self._sessions.items():
             if name != pair.name:  # cells come pair by pair, and builds take hundreds of megabytes
                 session.builds.forget()
@@ -59,8 +73,9 @@ class Executor:
             try:
                 self._sessions[pair.name] = Session(pair)
             except Exception as error:  # recordings come from foreign code and files
-                reason = f"pair {pair.name!r} cannot be opened: {type(error).__name__}: {error}"
-                return unjudged(cell, Verdict.ERROR, reason)
+                named = "" if isinstance(error, Misuse) else f"{type(error).__name__}: "
+                self._broken[pair.name] = f"pair {pair.name!r} cannot be opened: {named}{error}"
+                return unjudged(cell, Verdict.ERROR, self._broken[pair.name])
         return self._sessions[pair.name]
 
 

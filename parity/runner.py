@@ -17,11 +17,12 @@ from hypothesis import HealthCheck, Phase, given, register_random, settings
 from hypothesis.errors import FlakyFailure, HypothesisException
 
 from parity.checks.case import Case
-from parity.checks.catalogue import CHECKS
+from parity.checks.catalogue import all_checks
 from parity.checks.registry import Check, Example
 from parity.compare.judge import Outcome
 from parity.compare.verdict import DivergenceFound, Inconclusive, Misuse, Rung, Verdict
 from parity.pairs.builds import Builds
+from parity.pairs.components import inferred_components
 from parity.pairs.recipe import Pair, Recording
 from parity.results import Cell, Result
 
@@ -56,11 +57,20 @@ class Session:
 
     def __post_init__(self) -> None:
         self.builds = Builds(self.pair)
+        if self.pair.described:
+            self.builds.require_fresh()
+        if self.pair.infer_components:
+            self.pair = dataclasses.replace(self.pair, components=inferred_components(self.builds))
+            self.builds.pair = self.pair
         self.recordings: dict[str, Recording] = {recording.name: recording for recording in self.pair.recordings()}
 
 
 def plan(
-    pairs: Iterable[Pair], *, checks: str = "*", devices: Iterable[str] = ("cpu",), check_set: dict[str, Check] = CHECKS
+    pairs: Iterable[Pair],
+    *,
+    checks: str = "*",
+    devices: Iterable[str] = ("cpu",),
+    check_set: dict[str, Check] | None = None,
 ) -> list[Cell]:
     """Every cell of the given pairs, checks (a glob) and devices, in the order of the catalogue.
 
@@ -69,11 +79,21 @@ def plan(
     return [
         Cell(pair.name, check.name, device, dtype)
         for pair in pairs
-        for check in check_set.values()
-        if fnmatchcase(check.name, checks) and (check.planned(pair) or checks == check.name)
+        for check in (all_checks() if check_set is None else check_set).values()
+        if fnmatchcase(check.name, checks) and (check.planned(pair) or (checks == check.name and check.applies(pair)))
         for device in devices
         for dtype in check.dtypes
     ]
+
+
+def require_cells(cells: list[Cell], checks: str) -> None:
+    """Refuse a selection that would judge nothing, which would look green.
+
+    Raises:
+        Misuse: there is no cell.
+    """
+    if not cells:
+        raise Misuse(f"no check that matches {checks!r} is for these pairs; own checks are for described pairs alone")
 
 
 def run_cell(
@@ -95,7 +115,7 @@ def run_cell(
         shrink: whether a failing example is shrunk first.
         check: the check itself when it is not in the catalogue.
     """
-    check = check or CHECKS[cell.check]
+    check = check or all_checks()[cell.check]
     skipped = _not_applicable(session.pair, check, cell)
     if skipped is not None:
         return skipped
@@ -125,7 +145,7 @@ def replay(session: Session, cell: Cell, example: Example, *, check: Check | Non
     """Judge one cell on one stored example."""
     from hypothesis import strategies as st
 
-    check = check or CHECKS[cell.check]
+    check = check or all_checks()[cell.check]
     fixed = dataclasses.replace(check, examples=lambda _p, _r: st.just(example))
     return run_cell(session, cell, max_examples=1, shrink=False, check=fixed)
 

@@ -23,7 +23,27 @@ RECORDINGS = ("yard", "arena", "crowd")
 #: What the shipped policies can do, all of them.
 CAPABILITIES = frozenset(
     {
-        *("action_embeddings", "clipping", "component_graph", "features", "keyed_init", "memory", "training"),
+        "action_table",
+        "clipping",
+        "compile",
+        "component_graph",
+        "configuration",
+        "environments",
+        "features",
+        "fields",
+        "gradients",
+        "independent_rows",
+        "initial_law",
+        "keyed_init",
+        "memory",
+        "memory_slices",
+        "optimizer",
+        "resets",
+        "save",
+        "sequences",
+        "throughput",
+        "tokens",
+        "training",
         "weight_metrics",
     }
 )

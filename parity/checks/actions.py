@@ -215,5 +215,6 @@ CHECK = Check(
     summary="bijection over ragged action spaces, embedding rows by name, equal samples, refusals",
     examples=_examples,
     judge=_judge,
+    needs=frozenset({"action_table"}),
     share=0.5,
 )

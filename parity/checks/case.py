@@ -20,8 +20,9 @@ from parity.compare.blame import ComponentPair, blame_backward, blame_forward, d
 from parity.compare.bounds import same_bits
 from parity.compare.judge import Outcome, judge
 from parity.compare.probes import Call, Probes
-from parity.compare.trace import Trace
+from parity.compare.trace import Trace, comparable_probes
 from parity.compare.verdict import Divergence, DivergenceFound, Inconclusive, Misuse, Rung
+from parity.compare.watched import watched_of
 from parity.pairs.builds import Builds, Sides, Subject
 from parity.pairs.recipe import Pair, Recipe, Recording
 
@@ -63,6 +64,8 @@ class Case:
     recordings: dict[str, Recording]
     outcome: Outcome = field(default_factory=Outcome)
     sequence: tuple[int, int] | None = None  # rows and steps of what is run, where it has both
+    _outputs: bool = True  # whether probes record outputs of components
+    recorded: bool = False  # whether the last program recorded anything
     _runs: dict[Hashable, tuple[Subject, _Run]] = field(default_factory=dict)
 
     def recipe(self, environment: EnvironmentDescription | None = None, **system: Any) -> Recipe:
@@ -88,10 +91,15 @@ class Case:
             DivergenceFound: with the first divergence, pinned.
             Misuse: the reference raised, or probing changed a value.
         """
+        # components that were only inferred pin, and decide nothing; values that a user watches do
+        self._outputs = not self.pair.infer_components
+        probe = probe and (self._outputs or bool(watched_of(self.pair.name)))
         outcome, runs = self._compare(program, sides, probe)
+        self.recorded = bool(runs["reference"].trace.without_probes().entries)
         if probe and self.dtype == torch.float64:
             self._prove_non_interference(program, sides, runs)
-        if outcome.divergence is not None and not probe:
+        if outcome.divergence is not None and not (probe and self._outputs):
+            self._outputs = True
             closer = program if pin is None else pin(outcome.divergence)
             pinned, probed_runs = self._compare(closer, sides, True)
             if pinned.divergence is not None:
@@ -218,9 +226,12 @@ class Case:
             candidate = self._run(program, sides.candidate, probe)
         except _Raised as raised:
             return self._before(raised, reference, sides), {"reference": reference}
+        mine, theirs = reference.trace, candidate.trace
+        if probe and self.pair.infer_components:
+            mine, theirs = comparable_probes(mine, theirs)
         outcome = judge(
-            reference.trace,
-            candidate.trace,
+            mine,
+            theirs,
             rerun=lambda number: self._run(program, sides.reference, probe, twin=number).trace,
             wide=lambda: self._run(program, self.builds.wide(sides.reference), probe).trace,
         )
@@ -263,7 +274,9 @@ class Case:
         trace.sequence = self.sequence
         subject = subject.copy() if twin is None else subject.twin(twin)
         paths = self.pair.paths(subject.side) if probe else {}
-        probes = Probes(subject.policy, paths, trace, copy=copy, masks=self.pair.masks)
+        watched = watched_of(self.pair.name) if probe else ()
+        probes = Probes(subject.policy, paths, trace, copy=copy, masks=self.pair.masks, watched=watched,
+                        outputs=self._outputs)  # fmt: skip
         with _quiet(subject), probes:
             trace.probes = probes
             try:
@@ -280,7 +293,7 @@ class Case:
         frames = traceback.extract_tb(raised.error.__traceback__)
         own = [f for f in frames if not f.filename.startswith(_LIBRARIES) and not f.name.startswith("<")]
         frame = own[-1] if own else frames[-1]
-        component = raised.component
+        component = raised.component or getattr(raised.error, "component", "")
         return Divergence(
             kind="raised",
             phase=raised.trace.phase,

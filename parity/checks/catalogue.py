@@ -24,7 +24,8 @@ from parity.checks import (
     training,
     weight_metrics,
 )
-from parity.checks.registry import Check
+from parity.checks.registry import Check, own_checks
+from parity.pairs.recipe import Pair
 
 CHECKS: dict[str, Check] = {
     module.CHECK.name: module.CHECK
@@ -51,3 +52,13 @@ CHECKS: dict[str, Check] = {
         throughput,
     )
 }
+
+
+def all_checks() -> dict[str, Check]:
+    """The checks above and those that users added."""
+    return {**CHECKS, **own_checks()}
+
+
+def checks_of(pair: Pair) -> dict[str, Check]:
+    """The checks that a pair is judged by: those above, and for a described pair those that users added."""
+    return {name: check for name, check in all_checks().items() if check.applies(pair)}

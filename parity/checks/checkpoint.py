@@ -17,6 +17,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from parity.agents.interface import ENV_OBS, FULL_LOG_PROBS, VALUES, EnvironmentDescription, Feature
+from parity.checks import saving
 from parity.checks.case import Case
 from parity.checks.draw import SEEDS, SIZES, WEIGHTS, sized
 from parity.checks.registry import Check, Example, nightly
@@ -50,6 +51,8 @@ FORMS = ("a state dict of tensors", "torch.load with weights_only", "safetensors
 
 
 def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy[Example]:
+    if "training" not in pair.capabilities:
+        return saving.examples()
     long = nightly()
     return st.fixed_dictionaries(
         {
@@ -64,6 +67,8 @@ def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy
 
 
 def _judge(case: Case, example: Example) -> None:
+    if "training" not in case.pair.capabilities:  # there is no trainer that writes checkpoints
+        return saving.judge_saving(case, example)
     recipe = sized(case.recipe(), case.pair, example["sizes"])
     sides = case.builds.sides(recipe, example["weights"])
     with tempfile.TemporaryDirectory(prefix="parity-") as folder:
@@ -225,6 +230,6 @@ CHECK = Check(
     summary="save and load, resume = uninterrupted, deep copy; plain tensors; what is no checkpoint is refused",
     examples=_examples,
     judge=_judge,
-    needs=frozenset({"training"}),
+    needs=frozenset({"save"}),
     share=0.2,
 )

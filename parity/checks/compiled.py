@@ -65,10 +65,11 @@ def _judge(case: Case, example: Example) -> None:
             td, action = scene.training(subject)
             out = policy(td[order], action=action[order])
             record_training(out, trace)
-            trace.phase = "backward"
-            subject.policy.zero_grad()
-            _loss(out).backward()
-            record_gradients(subject, trace, components)
+            if "gradients" in case.pair.capabilities:
+                trace.phase = "backward"
+                subject.policy.zero_grad()
+                _loss(out).backward()
+                record_gradients(subject, trace, components)
         if example["acting"]:  # the same encoder and heads: by day the training mode stands for it
             trace.phase = "sequence"
             with torch.no_grad():
@@ -178,5 +179,6 @@ CHECK = Check(
     summary="eager = torch.compile, with at least one graph that holds the encoder's work",
     examples=_examples,
     judge=_judge,
+    needs=frozenset({"compile"}),
     share=0.05,
 )

@@ -25,6 +25,8 @@ BOXES = (None, (15, 12), (12, 16), (4, 9))
 
 
 def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy[Example]:
+    if "configuration" not in pair.capabilities:
+        return st.fixed_dictionaries({"seed": SEEDS})
     return st.fixed_dictionaries(
         {
             "seed": SEEDS,
@@ -51,15 +53,9 @@ def _judge(case: Case, example: Example) -> None:
     if not isinstance(reference, Subject) or not isinstance(candidate, Subject):
         return  # both refuse the recipe, with the same type of error
     sides = Sides(reference, candidate, None)  # type: ignore[arg-type]  # facts need no map; it is checked below
-    config = recipe.config
-    expected: dict[str, Any] = {
-        "clip_range": config.clip_range,
-        "analyze_weights_interval": config.analyze_weights_interval,
-        "l2_init_weight_update_interval": config.l2_init_weight_update_interval,
-        "extra_config": dict(config.extra),
-        "observations": dict(config.observations),
-    }
-    case.facts(_configuration, expected, sides, phase="build", cause="a config key never arrived at the policy")
+    if "configuration" in case.pair.capabilities:
+        _compare_configuration(case, recipe, sides)
+
     case.facts(
         _placement,
         {"dtype": {dtype_name(recipe.system.dtype)}, "device": {torch.device(recipe.system.device).type}},
@@ -90,7 +86,9 @@ def _shown(found: Subject | AgentError) -> str:
 
 
 def drawn_recipe(case: Case, example: Example) -> Recipe:
-    """The pair's recipe with drawn config keys, sizes, environment and action space."""
+    """The pair's recipe with drawn config keys, sizes, environment and action space, where it has them."""
+    if "configuration" not in case.pair.capabilities:
+        return case.recipe(seed=example["seed"])
     environment = case.pair.recipe.environment
     if example["source"] != "default":
         environment = case.recordings[example["source"]].environment
@@ -107,6 +105,18 @@ def drawn_recipe(case: Case, example: Example) -> Recipe:
     )
     recipe = case.recipe(with_actions(environment, example["actions"]), seed=example["seed"])
     return dataclasses.replace(recipe, config=config)
+
+
+def _compare_configuration(case: Case, recipe: Recipe, sides: Sides) -> None:
+    config = recipe.config
+    expected: dict[str, Any] = {
+        "clip_range": config.clip_range,
+        "analyze_weights_interval": config.analyze_weights_interval,
+        "l2_init_weight_update_interval": config.l2_init_weight_update_interval,
+        "extra_config": dict(config.extra),
+        "observations": dict(config.observations),
+    }
+    case.facts(_configuration, expected, sides, phase="build", cause="a config key never arrived at the policy")
 
 
 def _configuration(subject: Subject) -> dict[str, Any]:

@@ -17,8 +17,6 @@ from parity.agents.interface import (
     DONES,
     ENV_ID_START,
     ENV_OBS,
-    MEMORY_C,
-    MEMORY_H,
     TRUNCATEDS,
     EnvironmentDescription,
     Feature,
@@ -45,17 +43,20 @@ def scenes(
     steps: tuple[int, int] = (1, 4),
     any_environment: bool = False,
     narrowest: int = 11,
+    pair: Pair | None = None,
 ) -> st.SearchStrategy[dict[str, Any]]:
     """Strategy of scenes: observations ``[B, T]`` from a generator or a recording, with a reset schedule.
 
     Some scenes are of policies whose sizes and box differ from the pair's own: what is right only by chance of the
     default sizes (an axis of length 1, a square box) shows there. With ``any_environment`` some of those are in an
-    environment drawn from scratch, of at least ``narrowest`` cells a side, and up to 16 steps long.
+    environment drawn from scratch, of at least ``narrowest`` cells a side, and up to 16 steps long. A ``pair`` that
+    cannot be built for another environment is given neither.
     """
+    fixed = pair is not None and "environments" not in pair.capabilities
 
     @st.composite
     def scene(draw: st.DrawFn) -> dict[str, Any]:
-        sizes = draw(SIZES)
+        sizes = "default" if fixed else draw(SIZES)
         source = draw(st.sampled_from(["generated", "generated", *recordings]))
         b, t = draw(st.integers(*batch)), draw(st.integers(*steps))
         environment = None
@@ -115,6 +116,7 @@ class Scene:
     dones: Tensor
     truncateds: Tensor
     seed: int
+    states: tuple[str, ...] = ()  # keys of the recurrent state in a training TensorDict; none without memory
 
     @property
     def batch(self) -> int:
@@ -138,7 +140,7 @@ class Scene:
         device = subject.device
         size = [self.batch] if isinstance(steps, int) else [self.batch, self.steps]
         values = {
-            ENV_OBS: self.observations[rows, steps].clone().to(device),
+            ENV_OBS: subject.given(self.observations[rows, steps], self.seed),
             DONES: self.dones[rows, steps].clone().to(device),
             TRUNCATEDS: self.truncateds[rows, steps].clone().to(device),
         }
@@ -149,9 +151,9 @@ class Scene:
     def training(self, subject: Subject, *, memory: bool = True) -> tuple[TensorDict, Tensor]:
         """A fresh ``[B, T]`` training TensorDict with initial memory, and legal actions ``[B, T, 2]``."""
         td = self.sequence(subject)
-        if memory:
+        if memory and self.states:
             spec = subject.policy.get_agent_experience_spec()
-            for number, key in enumerate((MEMORY_H, MEMORY_C)):
+            for number, key in enumerate(self.states):
                 start = 0.5 * subject.floats((self.batch, 1, *spec[key].shape), self.seed + number)
                 # only t = 0 is read; what stands behind it must not matter
                 rest = torch.full((self.batch, self.steps - 1, *spec[key].shape), 7.0, dtype=start.dtype)
@@ -173,7 +175,7 @@ def open_scene(case: Case, example: dict[str, Any], *, weights: int | None = -1)
     b, t, seed = example["batch"], example["steps"], example["seed"]
     flags = torch.tensor(example["resets"], dtype=torch.int64).reshape(b, t)
     dones, truncateds = (flags & DONE) > 0, (flags & TRUNCATED) > 0
-    varied = example["sizes"] == "varied"
+    varied = example["sizes"] == "varied" and "environments" in case.pair.capabilities
     if example["source"] == "generated":
         environment = case.pair.recipe.environment
         if example["environment"] is not None:
@@ -192,7 +194,14 @@ def open_scene(case: Case, example: dict[str, Any], *, weights: int | None = -1)
     case.sequence = (b, t)
     seed_of_weights = example["weights"] if weights == -1 else weights
     sides = case.builds.sides(sized(case.recipe(environment), case.pair, example["sizes"]), seed_of_weights)
-    return Scene(sides, observations, dones, truncateds, seed)
+    return Scene(sides, observations, dones, truncateds, seed, memory_keys(case.pair, sides))
+
+
+def memory_keys(pair: Pair, sides: Sides) -> tuple[str, ...]:
+    """Keys of the recurrent state in a training TensorDict, as the reference's experience spec has them."""
+    if "memory" not in pair.capabilities:
+        return ()
+    return tuple(key for key in sides.reference.policy.get_agent_experience_spec() if key.startswith("memory_"))
 
 
 def sized(recipe: Recipe, pair: Pair, sizes: str) -> Recipe:

@@ -196,5 +196,6 @@ CHECK = Check(
     summary="keys, shapes, dtypes, batch size, bptt, batch; input untouched; nothing read back; misuse refused",
     examples=lambda pair, recordings: scenes(recordings, batch=(1, 3), steps=(1, 3)),
     judge=_judge,
+    needs=frozenset({"fields"}),
     share=0.4,
 )

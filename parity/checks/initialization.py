@@ -30,7 +30,8 @@ def _judge(case: Case, example: Example) -> None:
     finally:
         torch.set_num_threads(before)
     again = case.builds.build("candidate", recipe)
-    other = case.builds.build("candidate", recipe.with_system(seed=example["seed"] + 1))
+    changed = recipe.with_system(seed=example["seed"] + 1)
+    other = case.builds.build("candidate", changed)
     parameters = case.builds.parameter_map(reference.policy, candidate.policy)
     shapes = {name: value.detach() for name, value in reference.policy.named_parameters()}
     candidate.to_reference = lambda values: parameters.to_reference(values, shapes)
@@ -43,12 +44,18 @@ def _judge(case: Case, example: Example) -> None:
             trace.record(name, value, component=home, judged="exact")
 
     # without keyed generators construction order decides the bits, and only the laws below can be compared
-    if "keyed_init" in case.pair.capabilities:
+    can = case.pair.capabilities
+    if can & {"keyed_init", "initial_bits"}:
         case.parity(program, sides)
-    _same_law(case, sides)
-    own = dict.fromkeys(case.pair.paths("reference"))
-    case.facts(lambda subject: _copied(case, subject), own, sides, phase="build", cause="two parameters start equal")
-    _seed_matters(candidate, again, other, threads_kept)
+    if "initial_law" in can:
+        _same_law(case, sides)
+    # without keyed generators a policy may copy weights on purpose, as a target network does: then both must
+    own = dict.fromkeys(case.pair.paths("reference")) if "keyed_init" in can else _copied(case, reference)
+    keys = own if "keyed_init" in can else {**dict.fromkeys(_copied(case, candidate)), **own}
+    case.facts(lambda subject: _copied(case, subject), keys, sides, phase="build", cause="two parameters start equal")
+    # weights from a file do not depend on the seed, on either side
+    seeded = "keyed_init" in can or _changes(reference, case.builds.build("reference", changed))
+    _seed_matters(candidate, again, other, threads_kept, seeded)
 
 
 def _same_law(case: Case, sides: Sides) -> None:
@@ -60,15 +67,21 @@ def _same_law(case: Case, sides: Sides) -> None:
             raise different_fact(case.pair.home(name), str(law), str(theirs[name]), phase="build", key=name)
 
 
-def _seed_matters(first: Subject, again: Subject, other: Subject, threads_kept: bool) -> None:
-    """The same seed gives the same bits whatever the thread count; another seed gives others."""
+def _changes(first: Subject, other: Subject) -> bool:
+    """Whether any parameter of two builds of one side differs."""
+    named = dict(other.policy.named_parameters())
+    return not all(same_bits(value.detach(), named[name].detach()) for name, value in first.policy.named_parameters())
+
+
+def _seed_matters(first: Subject, again: Subject, other: Subject, threads_kept: bool, seeded: bool) -> None:
+    """The same seed gives the same bits whatever the thread count; another seed gives others, if ``seeded``."""
     named = dict(again.policy.named_parameters())
     for name, value in first.policy.named_parameters():
         if not same_bits(value.detach(), named[name].detach()):
             raise different_fact(name, "the same bits from the same seed", "other bits", phase="build")
-    changed = dict(other.policy.named_parameters())
-    if all(same_bits(value.detach(), changed[name].detach()) for name, value in first.policy.named_parameters()):
-        raise different_fact("seed", "another seed gives other weights", "the same weights", phase="build")
+    if _changes(first, other) != seeded:
+        found = ("other weights", "the same weights")
+        raise different_fact("seed", f"another seed gives {found[not seeded]}", found[seeded], phase="build")
     if not threads_kept:
         raise different_fact("thread count", "put back after building", "changed by building", phase="build")
 

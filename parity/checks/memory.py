@@ -23,7 +23,7 @@ SLICES = (0, 3)  # two environment slices, interleaved
 def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy[Example]:
     return st.fixed_dictionaries(
         {
-            "scene": scenes(recordings, batch=(1, 3), steps=(2, 5)),
+            "scene": scenes(recordings, batch=(1, 3), steps=(2, 5), pair=pair),
             "forget_all_before": st.integers(1, 5),
             "forget_one_before": st.integers(1, 5),
         }
@@ -35,26 +35,31 @@ def _judge(case: Case, example: Example) -> None:
     case.parity(lambda subject, trace: _rollout(subject, trace, scene, example), scene.sides)
     if case.dtype != torch.float64:
         return  # what follows is logic, and float64 shows it
-    case.facts(lambda subject: _handling(subject, scene), _HANDLING, scene.sides, phase="rollout", component="memory")
-    refuse_calls(case, "memory", scene.sides, phase="rollout")
-    case.contract(
-        lambda subject, trace: _stepwise(subject, trace, scene),
-        lambda subject, trace: _at_once(subject, trace, scene),
-        scene.sides,
-        cause="a sequence must be its steps: look at how rows are folded into batch and time, and where resets act",
-    )
-    case.contract(
-        lambda subject, trace: _stepwise_from(subject, trace, scene),
-        lambda subject, trace: _training_from(subject, trace, scene),
-        scene.sides,
-        cause="training must see the state that the rollout saw: initial memory, and resets inside the sequence",
-    )
-    case.contract(
-        lambda subject, trace: _fresh(subject, trace, scene),
-        lambda subject, trace: _after_reset(subject, trace, scene),
-        scene.sides,
-        cause="a row whose episode begins must behave as if nothing had come before it",
-    )
+    can = case.pair.capabilities
+    if "memory_slices" in can:
+        case.facts(lambda subject: _handling(subject, scene), _HANDLING, scene.sides, phase="rollout",
+                   component="memory")  # fmt: skip
+        refuse_calls(case, "memory", scene.sides, phase="rollout")
+    if "sequences" in can:
+        case.contract(
+            lambda subject, trace: _stepwise(subject, trace, scene),
+            lambda subject, trace: _at_once(subject, trace, scene),
+            scene.sides,
+            cause="a sequence must be its steps: look at how rows are folded into batch and time, and where resets act",
+        )
+        case.contract(
+            lambda subject, trace: _stepwise_from(subject, trace, scene),
+            lambda subject, trace: _training_from(subject, trace, scene),
+            scene.sides,
+            cause="training must see the state that the rollout saw: initial memory, and resets inside the sequence",
+        )
+    if "resets" in can:
+        case.contract(
+            lambda subject, trace: _fresh(subject, trace, scene),
+            lambda subject, trace: _after_reset(subject, trace, scene),
+            scene.sides,
+            cause="a row whose episode begins must behave as if nothing had come before it",
+        )
 
 
 def _rollout(subject: Subject, trace: Trace, scene: Scene, example: Example) -> None:
@@ -73,18 +78,18 @@ def _rollout(subject: Subject, trace: Trace, scene: Scene, example: Example) -> 
             td = policy(scene.at(at, subject, env_id=env_id))
             trace.record(FULL_LOG_PROBS, td[FULL_LOG_PROBS])
             trace.record(VALUES, td[VALUES])
-    _record_memory(subject, trace)
+    _record_memory(subject, trace, scene)
     policy.set_memory(policy.get_memory())
     trace.step = scene.steps
     td = policy(scene.at(0, subject, env_id=SLICES[1]))
     trace.record(FULL_LOG_PROBS, td[FULL_LOG_PROBS])
 
 
-def _record_memory(subject: Subject, trace: Trace) -> None:
+def _record_memory(subject: Subject, trace: Trace, scene: Scene) -> None:
     memory = subject.policy.get_memory()
     trace.fact("stored slices", sorted(memory), component="memory")
     for env_id in sorted(memory):
-        for key, value in zip((MEMORY_H, MEMORY_C), memory[env_id], strict=True):
+        for key, value in zip(scene.states, memory[env_id], strict=True):
             trace.record(f"{key} of slice {env_id}", value, component="memory")
 
 
@@ -171,7 +176,7 @@ def _stepwise(subject: Subject, trace: Trace, scene: Scene) -> None:
     outs = [subject.policy(scene.at(step, subject, env_id=SLICES[1])) for step in range(scene.steps)]
     trace.record(FULL_LOG_PROBS, torch.stack([td[FULL_LOG_PROBS] for td in outs], 1))
     trace.record(VALUES, torch.stack([td[VALUES] for td in outs], 1))
-    _record_memory(subject, trace)
+    _record_memory(subject, trace, scene)
 
 
 def _at_once(subject: Subject, trace: Trace, scene: Scene) -> None:
@@ -179,14 +184,14 @@ def _at_once(subject: Subject, trace: Trace, scene: Scene) -> None:
     td = subject.policy(scene.sequence(subject, env_id=SLICES[1]))
     trace.record(FULL_LOG_PROBS, td[FULL_LOG_PROBS])
     trace.record(VALUES, td[VALUES])
-    _record_memory(subject, trace)
+    _record_memory(subject, trace, scene)
 
 
 def _stepwise_from(subject: Subject, trace: Trace, scene: Scene) -> None:
     """Roll out from the training TensorDict's initial memory."""
     trace.phase = "forward"
     td, _ = scene.training(subject)
-    start = tuple(td[key][:, 0].transpose(0, 1).contiguous() for key in (MEMORY_H, MEMORY_C))
+    start = tuple(td[key][:, 0].transpose(0, 1).contiguous() for key in scene.states)
     subject.policy.set_memory({0: start})
     outs = [subject.policy(scene.at(step, subject)) for step in range(scene.steps)]
     trace.record(FULL_LOG_PROBS, torch.stack([out[FULL_LOG_PROBS] for out in outs], 1))

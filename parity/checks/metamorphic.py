@@ -21,7 +21,7 @@ from parity.pairs.recipe import Pair, Recording
 def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy[Example]:
     return st.fixed_dictionaries(
         {
-            "scene": scenes(recordings, batch=(2, 4), steps=(2, 4)),
+            "scene": scenes(recordings, batch=(2, 4), steps=(2, 4), pair=pair),
             "shuffle": SEEDS,
             "padding": st.sampled_from([40, 1]),  # few, because each is built once and kept
             "cut": st.integers(1, 3),
@@ -33,20 +33,12 @@ def _judge(case: Case, example: Example) -> None:
     scene = open_scene(case, example["scene"])
     plain = _program(lambda subject: [scene.sequence(subject)])
     generator = torch.Generator().manual_seed(example["shuffle"])
-    tokens = torch.randperm(scene.observations.shape[2], generator=generator)
+    if "tokens" in case.pair.capabilities:
+        tokens = torch.randperm(scene.observations.shape[2], generator=generator)
+        _judge_tokens(case, scene, plain, tokens, example["padding"])
     rows = torch.randperm(scene.batch, generator=generator)
     cut_rows = min(example["cut"], scene.batch - 1)
     cut_steps = min(example["cut"], scene.steps - 1)
-
-    def reordered(subject: Subject) -> list[TensorDictBase]:
-        td = scene.sequence(subject)
-        td[ENV_OBS] = td[ENV_OBS][:, :, tokens.to(subject.device)]
-        return [td]
-
-    case.contract(plain, _program(reordered), scene.sides, cause="the order of a row's tokens must not matter")
-    case.contract(
-        plain, _padded(case, scene, example["padding"]), scene.sides, cause="more padding must not change a result"
-    )
     case.contract(
         _program(lambda subject: [scene.sequence(subject)], order=rows),
         _program(lambda subject: [scene.sequence(subject)[rows.to(subject.device)]]),
@@ -65,6 +57,18 @@ def _judge(case: Case, example: Example) -> None:
         scene.sides,
         cause="a sequence in two chunks must be the whole sequence: the state carried between them differs",
     )
+
+
+def _judge_tokens(case: Case, scene: Scene, plain: Program, order: torch.Tensor, padding: int) -> None:
+    """Rows of tokens: their order and how many are padding must not matter."""
+
+    def reordered(subject: Subject) -> list[TensorDictBase]:
+        td = scene.sequence(subject)
+        td[ENV_OBS] = td[ENV_OBS][:, :, order.to(subject.device)]
+        return [td]
+
+    case.contract(plain, _program(reordered), scene.sides, cause="the order of a row's tokens must not matter")
+    case.contract(plain, _padded(case, scene, padding), scene.sides, cause="more padding must not change a result")
 
 
 def _program(make: Callable[[Subject], list[TensorDictBase]], order: torch.Tensor | None = None) -> Program:
@@ -121,5 +125,6 @@ CHECK = Check(
     summary="token order, padding length, batch permutation, batch split, time chunking",
     examples=_examples,
     judge=_judge,
+    needs=frozenset({"independent_rows"}),
     share=0.4,
 )

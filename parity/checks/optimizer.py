@@ -31,9 +31,17 @@ WITHOUT, FROZEN = 7, 5
 #: Steps against the formulas: the second shows what is remembered of the first.
 BY_FORMULA = 2
 FUSED = "the parameter map fuses it, and Muon orthogonalises each of the candidate's matrices as a whole"
+#: How many steps, of how many gradients each, clipped to what norm.
+_COURSE: dict[str, st.SearchStrategy[Any]] = {
+    "steps": st.integers(2, 4),
+    "accumulated": st.sampled_from([2, 1]),
+    "max_grad_norm": st.sampled_from([0.5, 0.01, 1e9]),
+}
 
 
 def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy[Example]:
+    if "training" not in pair.capabilities:  # its optimizer has settings of its own
+        return st.fixed_dictionaries({"weights": WEIGHTS, "seed": SEEDS, "sizes": st.just("default"), **_COURSE})
     long = nightly()
     optimizer = {
         "type": st.sampled_from(["adam", "muon"]),
@@ -48,9 +56,7 @@ def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy
             "weights": WEIGHTS,
             "seed": SEEDS,
             "sizes": SIZES if long else st.just("varied"),
-            "steps": st.integers(2, 4),
-            "accumulated": st.sampled_from([2, 1]),
-            "max_grad_norm": st.sampled_from([0.5, 0.01, 1e9]),
+            **_COURSE,
             "optimizer": st.fixed_dictionaries(optimizer),
         }
     )
@@ -65,7 +71,7 @@ def _judge(case: Case, example: Example) -> None:
         if found.divergence.key not in steps.fused:
             raise
         raise DivergenceFound(dataclasses.replace(found.divergence, cause=FUSED)) from found
-    if case.dtype == torch.float64:
+    if case.dtype == torch.float64 and "training" in case.pair.capabilities:
         case.contract(steps.by_formula, steps.of_one, sides)
         update = Update(case, example["seed"], example["max_grad_norm"])
         case.contract(update.expected, update.actual, sides)
@@ -87,8 +93,9 @@ class _Steps:
     sides: Sides
 
     def __post_init__(self) -> None:
-        self.muon = self.example["optimizer"]["type"] == "muon"
-        self.settings = {**SMALLEST, "optimizer": self.example["optimizer"]}
+        chosen = self.example.get("optimizer", {})
+        self.muon = chosen.get("type") == "muon"
+        self.settings = {**SMALLEST, "optimizer": chosen}
         mine, theirs = (dict(side.policy.named_parameters()) for side in (self.sides.reference, self.sides.candidate))
         self.shapes = {name: tuple(value.shape) for name, value in mine.items()}
         self.matrices = _matrices(self.sides.reference.policy) if self.muon else set()
@@ -106,7 +113,7 @@ class _Steps:
         equal to the bit whatever the order of the parameters.
         """
         policy, accumulated = subject.policy, self.example["accumulated"]
-        optimizer = self._optimizer(policy)
+        optimizer = self._optimizer(subject)
         for step in range(self.example["steps"]):
             optimizer.zero_grad()
             for part in range(accumulated):
@@ -123,7 +130,7 @@ class _Steps:
     def of_one(self, subject: Subject, trace: Trace) -> None:
         """Steps of one side, whose state goes over to another optimizer, in another order, after the first."""
         policy, without = subject.policy, self._frozen_and_without(subject)
-        optimizer = self._optimizer(policy)
+        optimizer = self._optimizer(subject)
         for step in range(BY_FORMULA):
             for name, gradient in self._gradients(subject, step).items():
                 policy.get_parameter(name).grad = None if name in without else gradient
@@ -131,7 +138,7 @@ class _Steps:
             self._record(subject, trace, step, dict(policy.named_parameters()))
             if step == 0:
                 state = copy.deepcopy(optimizer.state_dict())
-                optimizer = self._optimizer(policy)
+                optimizer = self._optimizer(subject)
                 optimizer.load_state_dict(dict(reversed(state.items())))
 
     def by_formula(self, subject: Subject, trace: Trace) -> None:
@@ -151,10 +158,12 @@ class _Steps:
                 weights[name] = muon(*given) if name in by_muon else adam(*given, decoupled=self.muon)
             self._record(subject, trace, step, weights)
 
-    def _optimizer(self, policy: nn.Module) -> Any:
-        training = self.case.pair.training
+    def _optimizer(self, subject: Subject) -> Any:
+        make, training = self.case.pair.optimizer, self.case.pair.training
+        if make is not None:
+            return make(subject.side, subject.policy)
         assert training is not None, "the capability says that there is one"
-        return training.optimizer(policy, self.settings)
+        return training.optimizer(subject.policy, self.settings)
 
     def _names(self, subject: Subject, name: str) -> tuple[str, ...]:
         return self.sides.parameters.candidate_names(name) if subject.side == "candidate" else (name,)
@@ -202,6 +211,6 @@ CHECK = Check(
     examples=_examples,
     judge=_judge,
     dtypes=("float64", "float32"),
-    needs=frozenset({"training"}),
+    needs=frozenset({"optimizer"}),
     share=0.3,
 )

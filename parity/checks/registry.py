@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -11,6 +12,7 @@ from hypothesis import settings
 from hypothesis.strategies import SearchStrategy
 
 from parity.checks.case import Case
+from parity.compare.verdict import Misuse
 from parity.pairs.recipe import Pair, Recording
 from parity.profiles import profile_in_force
 
@@ -35,6 +37,7 @@ class Check:
         share: examples per example of the profile; below 1 where one example is exhaustive or slow.
         devices: where it judges anything; not applicable on the others.
         nightly_pairs: names (globs) of pairs for which only the nightly profile plans it.
+        own: whether a user added it, for described pairs.
     """
 
     name: str
@@ -46,9 +49,16 @@ class Check:
     share: float = 1.0
     devices: tuple[str, ...] = ("cpu", "cuda")
     nightly_pairs: tuple[str, ...] = ()
+    own: bool = False
+
+    def applies(self, pair: Pair) -> bool:
+        """Whether there can be cells of this check for a pair."""
+        return pair.described or not self.own
 
     def planned(self, pair: Pair) -> bool:
         """Whether there are cells of this check for a pair under the profile in force."""
+        if not self.applies(pair):
+            return False
         return not any(fnmatchcase(pair.name, name) for name in self.nightly_pairs) or nightly()
 
 
@@ -56,3 +66,23 @@ def nightly() -> bool:
     """Whether the hypothesis profile that cells are judged under draws as many examples as the nightly one."""
     with profile_in_force():
         return settings.default is not None and settings.default.max_examples >= NIGHTLY_EXAMPLES
+
+
+_own: dict[str, Check] = {}
+
+
+def add_check(check: Check) -> None:
+    """Add a check for this process; described pairs are judged by it.
+
+    Raises:
+        Misuse: another one has that name already.
+    """
+    held = _own.get(check.name)
+    if held is not None and inspect.unwrap(held.judge).__code__ != inspect.unwrap(check.judge).__code__:
+        raise Misuse(f"a check named {check.name!r} is there already; give one of the two another name")
+    _own[check.name] = check
+
+
+def own_checks() -> dict[str, Check]:
+    """The checks that ``add_check`` was given in this process, by name."""
+    return dict(_own)

@@ -90,6 +90,7 @@ class Load:
     def __init__(self, pair: Pair, subject: Subject, seed: int) -> None:
         subject = subject.copy()
         environment = subject.recipe.environment
+        self._gradients = "gradients" in pair.capabilities
         self.policy, self.device = subject.policy, subject.device
         self.components = {name: self.policy.get_submodule(path) for name, path in pair.paths(subject.side).items()}
         self._observations = pair.generate(environment, rows=ROWS, seed=seed).to(self.device)
@@ -101,11 +102,12 @@ class Load:
         self.policy(TensorDict({ENV_OBS: self._observations.clone()}, batch_size=[ROWS]))
 
     def learn(self) -> None:
-        """Training ``[4 x 8]``, forward and backward."""
+        """Training ``[4 x 8]``, forward and, for a policy that has gradients, backward."""
         rows = self._observations[: BATCH * STEPS].clone().unflatten(0, (BATCH, STEPS))
         self.policy.zero_grad(set_to_none=True)
         out = self.policy(TensorDict({ENV_OBS: rows}, batch_size=[BATCH, STEPS]), action=self._actions)
-        torch.stack([out[key].sum() for key in (ACT_LOG_PROB, VALUE, ENTROPY)]).sum().backward()
+        if self._gradients:
+            torch.stack([out[key].sum() for key in (ACT_LOG_PROB, VALUE, ENTROPY)]).sum().backward()
 
     def clock(self) -> float:
         """Seconds of this process's own work, which other processes do not lengthen; of time, on a GPU."""
@@ -264,5 +266,6 @@ CHECK = Check(
     examples=_examples,
     judge=_judge,
     dtypes=("float32",),
+    needs=frozenset({"throughput"}),
     share=0.02,
 )

@@ -37,7 +37,7 @@ def faults(arguments: argparse.Namespace) -> int:
     if not found:
         raise Misuse(f"there is nothing to plant for {arguments.pair!r} in shard {part}/{parts}")
     started = time.perf_counter()
-    answers = _perform(found, arguments.processes)
+    answers = _perform(found, arguments.processes, arguments.imports)
     with judging():
         platform = platform_info()
     content: dict[str, Any] = {
@@ -59,11 +59,14 @@ def faults(arguments: argparse.Namespace) -> int:
     return 0 if reached(content) else 1
 
 
-def _perform(found: list[Task], processes: int) -> list[dict[str, Any]]:
+def _perform(found: list[Task], processes: int, imports: list[str]) -> list[dict[str, Any]]:
     # spawned, because forking a process in which torch has started threads can hang
     context = multiprocessing.get_context("spawn")
     answers = []
-    with ProcessPoolExecutor(processes, context, initializer=start_process) as pool, Status() as status:
+    with (
+        ProcessPoolExecutor(processes, context, initializer=start_process, initargs=(imports,)) as pool,
+        Status() as status,
+    ):
         waiting = [pool.submit(perform, task) for task in found]
         try:
             for task in as_completed(waiting):

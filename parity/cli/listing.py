@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from parity.checks.catalogue import CHECKS
+from parity.checks.catalogue import all_checks
 from parity.faults.registry import load_catalogues
 from parity.pairs.registry import registered_pairs
 
@@ -42,7 +42,7 @@ def _content() -> dict[str, list[dict[str, Any]]]:
                 "dtypes": list(check.dtypes),
                 "needs": sorted(check.needs),
             }
-            for check in CHECKS.values()
+            for check in all_checks().values()
         ],
         "faults": [
             {

@@ -7,7 +7,7 @@ import time
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from parity.checks.catalogue import CHECKS
+from parity.checks.catalogue import all_checks
 from parity.cli.progress import Progress
 from parity.compare.verdict import Misuse
 from parity.conditions import judging
@@ -22,7 +22,7 @@ from parity.report.model import write_report
 from parity.report.terminal import render
 from parity.report.written import write_all
 from parity.results import Report, Result
-from parity.runner import plan
+from parity.runner import plan, require_cells
 from parity.suite.options import DEFAULT_REPORTS
 
 
@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Judge, show and store; the exit code is the report's."""
     started = time.perf_counter()
     pairs = select_pairs(arguments.pair)
-    select_names(arguments.check, CHECKS, "check")
+    select_names(arguments.check, all_checks(), "check")
     executor = Executor((arguments.report or DEFAULT_REPORTS) / "cases", profile=arguments.profile)
     if arguments.example is not None:
         results = [_replay(arguments, pairs, executor)]
@@ -55,6 +55,7 @@ def _judge(arguments: argparse.Namespace, pairs: list[Pair], executor: Executor)
     by_name = {pair.name: pair for pair in pairs}
     with profile_in_force(arguments.profile):  # by night more is planned
         cells = plan(pairs, checks=arguments.check, devices=(arguments.device,))
+    require_cells(cells, arguments.check)
     results = []
     with Progress(len(cells)) as progress:
         for cell in cells:
@@ -76,7 +77,7 @@ def _replay(arguments: argparse.Namespace, pairs: list[Pair], executor: Executor
         raise Misuse(f"{file} holds a case of pair {cell.pair!r}, not of {arguments.pair!r}; name that pair")
     if not fnmatchcase(cell.check, arguments.check):
         raise Misuse(f"{file} holds a case of check {cell.check!r}, not of {arguments.check!r}; name that check")
-    select_names(cell.check, CHECKS, "check")
+    select_names(cell.check, all_checks(), "check")
     with Progress(1) as progress:
         progress.starts(cell)
         result = executor.replay(pair, cell, stored.example, file)

@@ -47,19 +47,19 @@ def blame_forward(
     if pair is None or not calls:
         return divergence
     mine, theirs = next(((a, b) for a, b in calls if not _same_outputs(a, b.outputs)), calls[0])
-    identical = _agree(mine.inputs, theirs.inputs)
+    identical = _agree(mine.given, theirs.given)
     divergence = dataclasses.replace(
         divergence, candidate_component=pair.candidate_path, input_identical=bool(identical)
     )
     if identical:
         return divergence
     try:
-        replayed = feed(pair.candidate, mine.inputs)
+        replayed = feed(pair.candidate, mine.inputs, mine.keywords)
     except Exception as error:  # a foreign module may refuse the reference's input layout
         note = f"its counterpart could not be fed the reference's input ({type(error).__name__}: {error})"
         return dataclasses.replace(divergence, notes=(*divergence.notes, note))
     if _same_outputs(mine, replayed):
-        bad = _first_bad_input(mine.inputs, theirs.inputs)
+        bad = _first_bad_input(mine.given, theirs.given)
         note = "on the reference's own input this component agrees: it was fed a wrong input" + bad
         return dataclasses.replace(divergence, at="input", notes=(*divergence.notes, note))
     note = "it also differs on the reference's own input"
@@ -83,9 +83,9 @@ def blame_backward(
         if pair is None:
             continue
         for call in (call for call in reference_calls if call.component == name and call.gradients):
-            mine, _ = pull_back(pair.reference, call.inputs, call.gradients)
+            mine, _ = pull_back(pair.reference, call.inputs, call.gradients, call.keywords)
             try:
-                theirs, _ = pull_back(pair.candidate, call.inputs, call.gradients)
+                theirs, _ = pull_back(pair.candidate, call.inputs, call.gradients, call.keywords)
             except Exception as error:
                 note = f"{name}: the counterpart could not be replayed backward ({type(error).__name__}: {error})"
                 divergence = dataclasses.replace(divergence, notes=(*divergence.notes, note))

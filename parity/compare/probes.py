@@ -11,29 +11,40 @@ with ``copy=True``.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 import torch
+from tensordict import TensorDictBase
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from parity.compare.trace import Place, Trace
 from parity.compare.verdict import Misuse
+from parity.compare.watched import Watched
 
 
 @dataclass
 class Call:
-    """One call of one component: its positional inputs and its outputs, detached, and where the run stood."""
+    """One call of one component: its inputs and its outputs, detached, and where the run stood.
+
+    Outputs within tuples, lists and mappings are taken out of them.
+    """
 
     component: str
     place: Place
     inputs: tuple[Any, ...]
     outputs: tuple[Tensor, ...]
+    keywords: Mapping[str, Any] = field(default_factory=dict)
     gradients: dict[int, Tensor] = field(default_factory=dict)
     mask: int | None = None
+
+    @property
+    def given(self) -> tuple[Any, ...]:
+        """Everything it was given, positional first, taken out of tuples, lists and mappings."""
+        return flat((self.inputs, self.keywords))
 
     @property
     def gave_nan(self) -> bool:
@@ -52,6 +63,27 @@ class Call:
         return mask.sum(1) if number == self.mask else part[mask]
 
 
+def flat(nested: Any) -> tuple[Any, ...]:
+    """What tuples, lists and mappings within one another hold, in order."""
+    if isinstance(nested, (tuple, list)):
+        return tuple(leaf for part in nested for leaf in flat(part))
+    if isinstance(nested, (Mapping, TensorDictBase)):
+        return tuple(leaf for part in nested.values() for leaf in flat(part))
+    return (nested,)
+
+
+def mapped(nested: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """The same tuples, lists and dicts with every tensor changed."""
+    if isinstance(nested, Tensor):
+        return change(nested)
+    if isinstance(nested, dict):
+        return {key: mapped(part, change) for key, part in nested.items()}
+    if isinstance(nested, (tuple, list)):
+        parts = [mapped(part, change) for part in nested]
+        return type(nested)(*parts) if hasattr(nested, "_fields") else type(nested)(parts)
+    return nested
+
+
 class Probes:
     """Watch the named components of one module while a program runs.
 
@@ -60,6 +92,8 @@ class Probes:
         paths: component name -> module path below ``module``.
         trace: receives one entry per component output, in execution order.
         copy: copy tensors instead of keeping references; needed where ``stale`` came out true.
+        outputs: whether outputs of components are recorded; else they only say where a program is.
+        watched: values to record besides, after calls of the components that they name.
         masks: component name -> which of its outputs is a mask over the slots ``[N, S]`` of the others. Only slots that
             are marked are compared, row by row: what an unmarked slot holds, and how many there are, is free.
 
@@ -75,12 +109,15 @@ class Probes:
         *,
         copy: bool = False,
         masks: Mapping[str, int] | None = None,
+        watched: Sequence[Watched] = (),
+        outputs: bool = True,
     ) -> None:
         self.calls: list[Call] = []
         self.active: list[str] = []  # entered and not left: after an exception, the last one raised it
         self._trace = trace
         self._copy_all = copy
         self._masks = masks or {}
+        self._module, self._watched, self._outputs = module, watched, outputs
         self._versions: list[tuple[Tensor, int]] = []
         self._handles: list[RemovableHandle] = []
         self._modules: dict[str, nn.Module] = {}
@@ -96,7 +133,17 @@ class Probes:
     def __enter__(self) -> Self:
         for name, module in self._modules.items():
             self._handles.append(module.register_forward_pre_hook(self._enter(name)))
-            self._handles.append(module.register_forward_hook(self._hook(name)))
+            self._handles.append(module.register_forward_hook(self._hook(name), with_kwargs=True))
+        for watched in self._watched:
+            module = self._modules.get(watched.component)
+            if module is None and watched.component:
+                raise Misuse(
+                    f"probe {watched.name!r} waits for component {watched.component!r}, which pair "
+                    f"{watched.pair!r} does not have; there are {', '.join(self._modules) or 'none'}"
+                )
+            at = self._module if module is None else module
+            # before the component's own hook: what it is made of differs no later than its output
+            self._handles.append(at.register_forward_hook(self._read(watched), prepend=True))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -110,16 +157,29 @@ class Probes:
 
         return enter
 
-    def _hook(self, name: str) -> Any:
-        def hook(_module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            self.active.pop()
+    def _read(self, watched: Watched) -> Any:
+        def hook(*_: Any) -> None:
             if self._trace.muted:
                 return
-            outputs = output if isinstance(output, tuple) else (output,)
-            kept = tuple(self._keep(part) for part in inputs)
+            value = watched.read(getattr(self._module, "policy", self._module))
+            if not isinstance(value, Tensor):
+                raise Misuse(f"probe {watched.name!r} read {type(value).__name__}; it must return a tensor")
+            self._trace.record("value", value, component=watched.name, from_probe=True)
+
+        return hook
+
+    def _hook(self, name: str) -> Any:
+        def hook(_module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
+            self.active.pop()
+            if self._trace.muted or not self._outputs:
+                return
+            outputs = flat(output)
+            kept, named = mapped(inputs, self._keep), mapped(keywords, self._keep)
             returned = tuple(self._keep(part) for part in outputs)
             before = len(self._trace.entries)
-            call = Call(name, Place(self._trace.phase, name, "output"), kept, returned, mask=self._masks.get(name))
+            call = Call(
+                name, Place(self._trace.phase, name, "output"), kept, returned, named, mask=self._masks.get(name)
+            )
             for number, part in enumerate(call.compared(returned)):
                 if isinstance(part, Tensor):
                     key = "output" if len(outputs) == 1 else f"output[{number}]"
@@ -128,7 +188,7 @@ class Probes:
                         part,
                         component=name,
                         from_probe=True,
-                        scale=lambda: _largest(kept),
+                        scale=lambda: _largest(call.given),
                         clone=False,
                     )
             places = list(itertools.islice(self._trace.entries, before, before + 1))
@@ -178,14 +238,16 @@ def _largest(inputs: tuple[Any, ...]) -> float | None:
 
 
 @torch.no_grad()
-def feed(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+def feed(module: nn.Module, inputs: tuple[Any, ...], keywords: Mapping[str, Any]) -> tuple[Any, ...]:
     """Run one component on given inputs and return its outputs as a tuple."""
-    output = module(*(part.clone() if isinstance(part, Tensor) else part for part in inputs))
-    return output if isinstance(output, tuple) else (output,)
+    return flat(module(*mapped(inputs, Tensor.clone), **mapped(dict(keywords), Tensor.clone)))
 
 
 def pull_back(
-    module: nn.Module, inputs: tuple[Any, ...], gradients: Mapping[int, Tensor]
+    module: nn.Module,
+    inputs: tuple[Any, ...],
+    gradients: Mapping[int, Tensor],
+    keywords: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[dict[int, Tensor], dict[str, Tensor]]:
     """Vector-Jacobian product of one component.
 
@@ -193,12 +255,13 @@ def pull_back(
         Gradients of the float inputs by position and of the parameters by name, given the gradients at its outputs.
     """
     leaves = [
-        part.detach().clone().requires_grad_() if isinstance(part, Tensor) and part.is_floating_point() else part
+        part.detach().clone().requires_grad_()
+        if isinstance(part, Tensor) and part.is_floating_point()
+        else mapped(part, Tensor.clone)
         for part in inputs
     ]
     with torch.enable_grad():
-        output = module(*leaves)
-        outputs = output if isinstance(output, tuple) else (output,)
+        outputs = flat(module(*leaves, **mapped(dict(keywords), Tensor.clone)))
         pairs = [
             (outputs[number], gradient)
             for number, gradient in gradients.items()

@@ -115,3 +115,27 @@ class Trace:
         rest = Trace()
         rest.entries = {place: entry for place, entry in self if not entry.from_probe}
         return rest
+
+
+def comparable_probes(first: Trace, second: Trace) -> tuple[Trace, Trace]:
+    """Both traces without the probes of components that return other numbers, shapes or dtypes of tensors.
+
+    Components that were found by their parameters alone may return theirs in a layout of their own.
+    """
+
+    def layouts(trace: Trace) -> dict[str, list[tuple[Place, Any, Any]]]:
+        found: dict[str, list[tuple[Place, Any, Any]]] = {}
+        for place, entry in trace:
+            if entry.from_probe:
+                found.setdefault(place.component, []).append((place, entry.value.shape, entry.value.dtype))
+        return found
+
+    mine, theirs = layouts(first), layouts(second)
+    alike = {component for component, layout in mine.items() if theirs.get(component) == layout}
+
+    def rest(trace: Trace) -> Trace:
+        kept = Trace()
+        kept.entries = {place: e for place, e in trace if not e.from_probe or place.component in alike}
+        return kept
+
+    return rest(first), rest(second)

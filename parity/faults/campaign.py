@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from parity.checks.catalogue import CHECKS
+from parity.checks.catalogue import checks_of
 from parity.compare.verdict import Verdict
 from parity.conditions import judging
 from parity.faults.children import ChildDied, ChildTimeout, in_child
@@ -22,6 +22,7 @@ from parity.faults.plant import planted
 from parity.faults.registry import Catalogue, Fault, Plant, load_catalogues
 from parity.faults.rivals import RIVALS, sees
 from parity.pairs.builds import Builds
+from parity.pairs.importing import import_pairs
 from parity.pairs.recipe import Pair
 from parity.pairs.registry import registered_pairs
 from parity.results import Cell
@@ -95,10 +96,12 @@ def perform(task: Task) -> dict[str, Any]:
     return {"kind": kind, "pair": pair, "name": name, **found, "seconds": time.perf_counter() - started}
 
 
-def start_process() -> None:
-    """Make a process ready to perform tasks."""
+def start_process(imports: Iterable[str] = ()) -> None:
+    """Make a process ready to perform tasks, on pairs and faults that ``imports`` bring too."""
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
+    for source in imports:
+        import_pairs(source)
     registered_pairs()
     load_catalogues()
     gc.freeze()  # children collect garbage: walking over what was imported would copy its pages into each
@@ -120,7 +123,7 @@ def _row(pair: Pair, fault: Fault) -> dict[str, Any]:
     with judging(profile="parity-ci"), planted(fault.plant) as patcher:
         faulty = dataclasses.replace(pair, fault_hooks=tuple(patcher.hooks))
         session, small = Session(faulty), Session(smaller(faulty))
-        for name, check in CHECKS.items():
+        for name, check in checks_of(pair).items():
             declared = name == fault.check
             if name in LEFT_OUT and not declared:
                 continue
@@ -175,7 +178,7 @@ def _alarms(pair: Pair, seed: int, plant: Plant) -> dict[str, Any]:
             harmless = dataclasses.replace(pair, fault_hooks=tuple(patcher.hooks))
             session, builds = Session(smaller(harmless)), Builds(harmless)
             caught = []
-            for name, check in CHECKS.items():
+            for name, check in checks_of(pair).items():
                 for dtype in check.dtypes if name not in LEFT_OUT else ():
                     cell = Cell(pair.name, name, "cpu", dtype)
                     result = run_cell(session, cell, shrink=False, max_examples=ALARM_EXAMPLES, seed=seed)

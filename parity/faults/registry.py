@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -145,6 +146,27 @@ class Catalogue:
             raise Misuse(f"a fault or control named {name!r} is already declared for pair {self.pair!r}; rename one")
 
 
+_by_hand: dict[str, Catalogue] = {}
+
+
+def add_fault(
+    pair: str,
+    plant: Plant,
+    *,
+    origin: str,
+    check: str,
+    component: str,
+    phase: str,
+    place: Literal["candidate", "reference", "both"],
+) -> None:
+    """Declare a fault of a pair for this process; see ``Catalogue.fault``. A module may be imported twice."""
+    catalogue = _by_hand.setdefault(pair, Catalogue(pair))
+    held = catalogue.faults.get(plant.__name__)
+    if held is not None and inspect.unwrap(held.plant).__code__ == inspect.unwrap(plant).__code__:
+        del catalogue.faults[plant.__name__]
+    catalogue.fault(origin=origin, check=check, component=component, phase=phase, place=place)(plant)
+
+
 def load_catalogues() -> dict[str, Catalogue]:
-    """Catalogues by pair, from the entry points of group ``parity.faults``."""
-    return {point.name: point.load() for point in entry_points(group="parity.faults")}
+    """Catalogues by pair, from the entry points of group ``parity.faults``, and those declared in this process."""
+    return {**{point.name: point.load() for point in entry_points(group="parity.faults")}, **_by_hand}

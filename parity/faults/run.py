@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from parity.checks.catalogue import CHECKS
+from parity.checks.catalogue import checks_of
 from parity.compare.verdict import Verdict
 from parity.faults.plant import planted
 from parity.faults.registry import Control, Fault
@@ -51,7 +51,7 @@ def run_fault(
             catches it first is seen.
         max_examples: as in ``run_cell``.
     """
-    names = list(CHECKS)
+    names = list(checks_of(pair))
     wanted = list(checks) if checks is not None else names[: names.index(fault.check) + 1]
     result: Result | None = None
     with planted(fault.plant) as patcher:
@@ -81,7 +81,7 @@ def run_control(
         session = Session(dataclasses.replace(pair, fault_hooks=tuple(patcher.hooks)))
         results = [
             run_cell(session, Cell(pair.name, check.name, "cpu", dtype), max_examples=max_examples, shrink=False)
-            for check in CHECKS.values()
+            for check in checks_of(pair).values()
             if checks is None or check.name in checks
             for dtype in check.dtypes
         ]

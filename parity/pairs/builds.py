@@ -57,6 +57,26 @@ class Subject:
             value = move_one_ulp(value, torch.Generator().manual_seed(seed * 31 + self.nudge))
         return value.to(self.device)
 
+    def given(self, observations: Any, seed: int) -> Any:
+        """A copy of drawn observations as this side is given them: floats in the dtype under test, moved on twins.
+
+        ``observations`` is a tensor, or a TensorDict of them.
+        """
+        copied = observations.clone().to(self.device)
+        return (
+            copied.apply(lambda leaf: self._floating(leaf, seed))
+            if isinstance(copied, TensorDict)
+            else (self._floating(copied, seed))
+        )
+
+    def _floating(self, value: Tensor, seed: int) -> Tensor:
+        if not value.is_floating_point():
+            return value
+        value = value.to(self.dtype)
+        if self.nudge is None:
+            return value
+        return move_one_ulp(value, torch.Generator().manual_seed(seed * 31 + self.nudge))
+
     original: Original | None = None  # set on those that are kept: they do not change, so copying can be prepared
 
     def keep(self) -> None:
@@ -127,8 +147,16 @@ class Builds:
             hook(side, module)
         return Subject(side, module, recipe, drew_globally=drew)
 
+    def require_fresh(self) -> None:
+        """Build each side twice, for a builder that refuses to return what it returned before, see ``parity.api``."""
+        recipe = _base(self.pair.recipe)
+        built = [self.build(side, recipe) for side in ("reference", "candidate", "reference", "candidate")]
+        del built  # what lives no more is not held against the next build
+
     def parameter_map(self, reference: nn.Module, candidate: nn.Module) -> ParameterMap:
         """The declared map, checked, or the inferred one."""
+        if self.pair.infer_rest:
+            return inferred_map(reference, candidate, self.pair.parameters or (), by_name=True)
         if self.pair.parameters is not None:
             return declared_map(self.pair.parameters, reference, candidate)
         return inferred_map(reference, candidate)

@@ -115,23 +115,33 @@ def declared_map(links: Iterable[ParameterLink], reference: nn.Module, candidate
     return ParameterMap(links)
 
 
-def inferred_map(reference: nn.Module, candidate: nn.Module) -> ParameterMap:
+def inferred_map(
+    reference: nn.Module, candidate: nn.Module, declared: Iterable[ParameterLink] = (), *, by_name: bool = False
+) -> ParameterMap:
     """Infer one-to-one links from equal bits of freshly built weights, then from shapes that occur once.
+
+    Args:
+        reference: one side.
+        candidate: the other.
+        declared: links that are given; what they name is left to them.
+        by_name: whether parameters of one name and shape belong together, before shapes alone are asked.
 
     Raises:
         Inconclusive: a parameter finds no partner, or several fit; the message names it and the candidates.
     """
-    mine, theirs = dict(reference.named_parameters()), dict(candidate.named_parameters())
-    links: list[ParameterLink] = []
-    for by_value in (True, False):
+    links = list(declared)
+    mine, theirs = (
+        {name: value for name, value in module.named_parameters() if name not in {getattr(k, side) for k in links}}
+        for side, module in (("reference", reference), ("candidate", candidate))
+    )
+    for hint in ("value", "name", "shape") if by_name else ("value", "shape"):
         for name, value in list(mine.items()):
-            fits = [
-                other
-                for other, weight in theirs.items()
-                if weight.shape == value.shape
-                and (not by_value or (same_bits(weight.detach(), value.detach()) and _varies(value)))
-            ]
-            if len(fits) > 1 and not by_value:
+            fits = [other for other, weight in theirs.items() if weight.shape == value.shape]
+            if hint == "value":
+                fits = [fit for fit in fits if same_bits(theirs[fit].detach(), value.detach()) and _varies(value)]
+            elif hint == "name":
+                fits = [fit for fit in fits if fit == name]
+            elif len(fits) > 1:
                 fits = _by_neighbour(name, fits, links)
             if len(fits) == 1:
                 links.append(ParameterLink(name, fits[0]))

@@ -87,7 +87,15 @@ class Pair:
         sizes: YAML values a check may vary: path of keys below ``components`` -> choices.
         capabilities: what the policy can do; a check whose needs are not among them is not applicable.
         training: the loop that trains its policies, for a pair with the capability ``training``.
+        optimizer: makes the optimizer of one side, given (side, module), for a pair that has no such loop. It offers
+            ``zero_grad``, ``step`` and ``state_dict``, which maps parameter names to what is kept of each.
+        infer_components: whether components are found when the pair is first judged, see ``parity.pairs.components``.
+            They say where a difference in the outputs comes from; those that are declared are judged themselves.
+        infer_rest: whether parameters that no declared link names are linked as if none were declared.
+        described: whether it was made by ``parity.api``, so that own checks apply to it.
+        time_limit: seconds that judging one cell may take; None for no limit.
         fault_hooks: set by planted faults only: called with (side, module) after each build.
+        source: module or file that must be imported to have this pair; empty when an installed package offers it.
     """
 
     name: str
@@ -102,7 +110,13 @@ class Pair:
     sizes: Mapping[tuple[str, ...], tuple[Any, ...]] = field(default_factory=dict)
     capabilities: frozenset[str] = frozenset()
     training: Training | None = None
+    optimizer: Callable[[str, nn.Module], Any] | None = None
+    infer_components: bool = False
+    infer_rest: bool = False
+    described: bool = False
+    time_limit: float | None = None
     fault_hooks: tuple[Callable[[str, nn.Module], None], ...] = ()
+    source: str = field(default="", compare=False)
 
     def paths(self, side: str) -> dict[str, str]:
         """Component name -> module path of one side."""

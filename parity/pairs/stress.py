@@ -79,7 +79,7 @@ def _rescale(module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
         shift = bias.view(-1, *([1] * (output.dim() - 2))) if isinstance(module, (nn.Conv1d, nn.Conv2d)) else bias
     linear = output - shift
     size = float(linear.pow(2).mean().sqrt())
-    if size == 0.0:
+    if not 0.0 < size < float("inf"):  # NaN as well: what computes it shows when the policy is judged
         return output
     # round now: what runs after this layer must see the weight that is kept
     kept = (weight * (TARGET_RMS / size)).to(torch.float32).to(weight.dtype)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from parity.checks.catalogue import CHECKS
+from parity.checks.catalogue import all_checks
 from parity.checks.registry import Check
 from parity.compare.verdict import Misuse, Verdict
 from parity.execution import Executor, unjudged
@@ -23,13 +23,13 @@ _EXECUTOR = pytest.StashKey[Executor]()
 
 
 def parity_tests(
-    pairs: Iterable[Pair] | None = None, *, checks: dict[str, Check] = CHECKS
+    pairs: Iterable[Pair] | None = None, *, checks: dict[str, Check] | None = None
 ) -> dict[str, Callable[..., None]]:
     """Generate the tests of some pairs: ``globals().update(parity_tests([my_pair]))`` in a test module.
 
     Args:
         pairs: the pairs; None takes all registered ones, and a whole run is then compared with the manifest.
-        checks: the checks, by name.
+        checks: the checks, by name; None takes all, those that users added included.
 
     Returns:
         Name -> test function: ``test_forward``, with cases such as ``test_forward[fast-cpu]``.
@@ -43,6 +43,7 @@ def parity_tests(
         raise pytest.Collector.CollectError(str(error)) from error
     if not chosen:  # pytest would skip an empty parametrisation, which looks green
         raise pytest.Collector.CollectError(f"no pair to judge: none was given, and no package offers any in {GROUP!r}")
+    checks = all_checks() if checks is None else checks
     planned = {check.name: [pair for pair in chosen if check.planned(pair)] for check in checks.values()}
     return {
         f"test_{check.name}": _test(check, planned[check.name], registered=pairs is None)

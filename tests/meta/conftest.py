@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
 # pytest run inside this process forgets the modules it imported; torch must not be among them
+import parity.api
+import parity.checks.registry
+import parity.compare.watched
 import parity.execution
-import parity.suite.generate  # noqa: F401
+import parity.faults.registry
+import parity.pairs.registry
+import parity.suite.generate
 
 STUBS = """
 import torch
@@ -46,6 +52,27 @@ CHECKS = {
     "needy": Check("needy", "", draw, find, needs=frozenset({"memory"})),
 }
 """
+
+#: Where a process keeps what was declared by hand.
+_DECLARED = (
+    (parity.checks.registry, "_own"),
+    (parity.compare.watched, "_watched"),
+    (parity.faults.registry, "_by_hand"),
+    (parity.pairs.registry, "_by_hand"),
+)
+
+
+@pytest.fixture
+def nothing_declared(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder to be in; what is declared and imported there is forgotten afterwards."""
+    for owner, name in _DECLARED:
+        monkeypatch.setattr(owner, name, {})
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield pytester.path
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None) or "").startswith(str(pytester.path)):
+            del sys.modules[name]
+
 
 Run = Callable[..., pytest.RunResult]
 

@@ -24,6 +24,8 @@ def loaded_by(module: str, forbidden: tuple[str, ...]) -> str:
     [
         ("parity.agents.component.policy", ("parity.agents.pytorch", "parity.compare", "parity.checks")),
         ("parity.agents.pytorch.fast", ("parity.agents.component", "parity.compare", "parity.checks")),
+        ("parity", ("torch", "parity.")),
+        ("parity.pytest_plugin", ("torch", "parity.api", "parity.checks")),
         ("parity.runner", ("parity.agents.component", "parity.agents.pytorch", "parity.agents.metta_agent")),
         ("parity.runner", ("parity.environments", "parity.training", "parity.builtin")),
         ("parity.checks.oracles.observations", ("torch", "parity.agents", "parity.compare")),
