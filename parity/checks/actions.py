@@ -41,11 +41,11 @@ def _judge(case: Case, example: Example) -> None:
         subject.keep()
     _bijection(case, sides, first["max_args"])
     _refusals(case, sides, first["max_args"])
+    _rows(case, sides, example["spaces"])
+    _sampling(case, sides, example["sampling"], first["max_args"])
     refuse_calls(case, "actions", sides, phase="build")
     if "action_embeddings" in case.pair.capabilities:
         refuse_calls(case, "rows", sides, phase="build")
-    _rows(case, sides, example["spaces"])
-    _sampling(case, sides, example["sampling"], first["max_args"])
 
 
 def _bijection(case: Case, sides: Sides, max_args: list[int]) -> None:

@@ -73,9 +73,9 @@ def _judge(case: Case, example: Example) -> None:
             trace.fact("input not changed", torch.equal(given.cpu(), observations))
 
     case.parity(program, sides, probe=True)
-    refuse_calls(case, "features", sides, phase="build")
     forms = case.pair.capabilities & {BOX, TOKENS}
     if not forms:
+        refuse_calls(case, "features", sides, phase="build")
         return
     (form,) = forms
 
@@ -110,6 +110,7 @@ def _judge(case: Case, example: Example) -> None:
             )
 
     case.contract(expected, actual, sides)
+    refuse_calls(case, "features", sides, phase="build")
 
 
 def _expected_box(oracle: FeatureOracle, rows: list[Any]) -> dict[str, torch.Tensor]:
