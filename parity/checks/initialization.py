@@ -35,20 +35,20 @@ def _judge(case: Case, example: Example) -> None:
     shapes = {name: value.detach() for name, value in reference.policy.named_parameters()}
     candidate.to_reference = lambda values: parameters.to_reference(values, shapes)
     sides = Sides(reference, candidate, parameters)
-
-    def program(subject: Subject, trace: Trace) -> None:
-        trace.phase = "build"
-        for name, value in subject.to_reference(dict(subject.policy.named_parameters())).items():
-            home = case.pair.home(name)
-            trace.record(name, value, component=home, judged="exact")
-
     # without keyed generators construction order decides the bits, and only the laws below can be compared
     if "keyed_init" in case.pair.capabilities:
-        case.parity(program, sides)
+        case.parity(lambda subject, trace: record_weights(case, subject, trace), sides)
     _same_law(case, sides)
     own = dict.fromkeys(case.pair.paths("reference"))
     case.facts(lambda subject: _copied(case, subject), own, sides, phase="build", cause="two parameters start equal")
     _seed_matters(candidate, again, other, threads_kept)
+
+
+def record_weights(case: Case, subject: Subject, trace: Trace) -> None:
+    """Record a side's weights, to be compared bit by bit."""
+    trace.phase = "build"
+    for name, value in subject.to_reference(dict(subject.policy.named_parameters())).items():
+        trace.record(name, value, component=case.pair.home(name), judged="exact")
 
 
 def _same_law(case: Case, sides: Sides) -> None:

@@ -6,7 +6,7 @@ near or outside the bound so far: more reruns can only widen it, so stopping ear
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,10 @@ from parity.compare.picture import pictures, trajectory
 from parity.compare.trace import Entry, Place, Trace
 from parity.compare.verdict import RUNG_ORDER, Divergence, Inconclusive, Rung
 
-Rerun = Callable[[int], Trace]
+Distances = Mapping[Place, float]
+"""How far a rerun was from what it is measured against, by place: what a recording keeps of it."""
+
+Rerun = Callable[[int], Trace | Distances]
 """Makes the trace of the reference with every weight and float input moved by one ulp; the argument numbers it."""
 
 #: A leaf within this share of the bound so far is settled; above it, reruns sharpen the margin that is reported.
@@ -91,7 +94,7 @@ def judge(
         if isinstance(entry.value, Tensor):
             if same_bits(entry.value, candidate.entries[place].value):
                 continue
-            if entry.judged == "sampled" and _is_native(reference):
+            if entry.judged == "sampled" and is_native(reference):
                 continue
             open_places.append(place)
     if open_places:
@@ -128,7 +131,7 @@ def _without_unmatched_probes(other: Trace, trace: Trace) -> Trace:
     return rest
 
 
-def _is_native(trace: Trace) -> bool:
+def is_native(trace: Trace) -> bool:
     """True when the trace's floats are narrower than float64."""
     return any(
         isinstance(entry.value, Tensor)
@@ -237,7 +240,7 @@ class _Measure:
     ) -> None:
         self.places, self.reference, self.candidate = places, reference, candidate
         self.reruns, self.bounds = reruns, bounds
-        self.native = _is_native(reference)
+        self.native = is_native(reference)
         self.made = 0
         self.wide: Trace | None = None
         if any(self.rung(place) is Rung.NOISE_FLOOR for place in places):
@@ -255,12 +258,8 @@ class _Measure:
             return Rung.ENSEMBLE
         return Rung.NOISE_FLOOR if self.native else Rung.FLOAT64
 
-    def _base(self, place: Place) -> Trace:
-        """What distances are taken to: the reference, in float64 where rounding is what is measured."""
-        return self.wide if self.wide is not None and self.rung(place) is Rung.NOISE_FLOOR else self.reference
-
     def _distance(self, entry: Entry, place: Place) -> float:
-        base = self._base(place).entries.get(place)
+        base = _base(place, self.reference, self.wide).entries.get(place)
         if base is None or base.value.shape != entry.value.shape:
             raise Inconclusive(f"{place.component}/{place.key}: the float64 reference recorded no such leaf")
         return rms(_finite(entry.value, base.value))
@@ -329,15 +328,45 @@ class _Measure:
     def _rerun(self, number: int) -> None:
         self.made = number + 1
         for on_candidate, rerun in enumerate(self.reruns):
-            moved = rerun(number) if rerun is not None else None
-            for place in self.places if moved is not None else ():
-                entry = moved.entries.get(place) if moved is not None else None
-                if entry is not None and entry.value.is_floating_point():
-                    own = self.candidate if on_candidate else self._base(place)
-                    distance = rms(_finite(entry.value, own.entries[place].value))
+            moved: Trace | Distances = rerun(number) if rerun is not None else {}
+            for place in self.places:
+                own = self.candidate if on_candidate else _base(place, self.reference, self.wide)
+                distance = _moved_by(moved, place, own)
+                if distance is not None:
                     # eps x rms of the leaf comes on top of the float64 floor, inside it on the native one
                     extra = 0.0 if self.rung(place) is Rung.NOISE_FLOOR else self._first_floor(place)
                     self.floor[place] = max(self.floor[place], distance + extra)
+
+
+def _base(place: Place, reference: Trace, wide: Trace | None) -> Trace:
+    """What distances are taken to: the reference, in float64 where rounding is what is measured."""
+    return reference if wide is None or reference.entries[place].judged == "ensemble" else wide
+
+
+def _moved_by(moved: Trace | Distances, place: Place, own: Trace) -> float | None:
+    """How far a rerun moved one leaf; None where it recorded no such leaf, or no float."""
+    if not isinstance(moved, Trace):
+        return moved.get(place)
+    entry = moved.entries.get(place)
+    if entry is None or not isinstance(entry.value, Tensor) or not entry.value.is_floating_point():
+        return None
+    return rms(_finite(entry.value, own.entries[place].value))
+
+
+def distances(reference: Trace, moved: Trace, wide: Trace | None) -> dict[Place, float]:
+    """How far an ulp-moved rerun of the reference is from it, as ``judge`` takes it: all that is needed of the rerun.
+
+    Args:
+        reference: the trace that a candidate will be judged by.
+        moved: the rerun's.
+        wide: the reference's float64 trace where its own floats are narrower, else None.
+    """
+    found = {}
+    for place in reference.entries:
+        base = _base(place, reference, wide)
+        if place in base.entries and isinstance(base.entries[place].value, Tensor):
+            found[place] = _moved_by(moved, place, base)
+    return {place: distance for place, distance in found.items() if distance is not None}
 
 
 def _finite(value: Tensor, base: Tensor) -> Tensor:

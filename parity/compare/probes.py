@@ -34,6 +34,7 @@ class Call:
     outputs: tuple[Tensor, ...]
     gradients: dict[int, Tensor] = field(default_factory=dict)
     mask: int | None = None
+    pulled: Mapping[int, Tensor] | None = None  # of a recorded call: what ``pull_back`` gave for its inputs
 
     @property
     def gave_nan(self) -> bool:

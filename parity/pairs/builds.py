@@ -103,7 +103,7 @@ class Builds:
 
         They are kept and shared: copy what you change.
         """
-        return self._keep((_key(recipe), weights), lambda: self._make(recipe, weights))
+        return self._keep((recipe_key(recipe), weights), lambda: self._make(recipe, weights))
 
     def build(self, side: str, recipe: Recipe) -> Subject:
         """Build one side afresh.
@@ -136,7 +136,7 @@ class Builds:
     def wide(self, subject: Subject) -> Subject:
         """The same side in float64, on the CPU, on the same weights and buffers cast up."""
         recipe = subject.recipe.with_system(dtype=torch.float64, device="cpu")
-        kept = self._keep((_key(recipe), None), lambda: self._make(recipe, None))
+        kept = self._keep((recipe_key(recipe), None), lambda: self._make(recipe, None))
         built = getattr(kept, subject.side).copy()
         parameters, buffers = dict(subject.policy.named_parameters()), dict(subject.policy.named_buffers())
         with torch.no_grad():
@@ -166,14 +166,14 @@ class Builds:
         return Sides(reference, candidate, parameters)
 
     def _stressed(self, recipe: Recipe, weights: int) -> Sides:
-        sides = self._keep((_key(recipe), None), lambda: self._make(recipe, None)).copy()
-        values = self._keep(("stress", _key(_base(recipe)), weights), lambda: self._stress(recipe, weights))
+        sides = self._keep((recipe_key(recipe), None), lambda: self._make(recipe, None)).copy()
+        values = self._keep(("stress", recipe_key(_base(recipe)), weights), lambda: self._stress(recipe, weights))
         load_reference_weights(values, sides.reference.policy, sides.candidate.policy, sides.parameters)
         return sides
 
     def _stress(self, recipe: Recipe, seed: int) -> dict[str, Tensor]:
         recipe = _base(recipe)
-        subject = self._keep((_key(recipe), None), lambda: self._make(recipe, None)).copy().reference
+        subject = self._keep((recipe_key(recipe), None), lambda: self._make(recipe, None)).copy().reference
         observations = self.pair.generate(recipe.environment, rows=CALIBRATION_ROWS, seed=seed)
 
         def run(policy: nn.Module) -> None:
@@ -208,6 +208,6 @@ def _base(recipe: Recipe) -> Recipe:
     return recipe.with_system(dtype=torch.float64, device="cpu")
 
 
-def _key(recipe: Recipe) -> str:
+def recipe_key(recipe: Recipe) -> str:
     """Recipes hold mappings and are not hashable; their representation is complete."""
     return repr(recipe)
