@@ -41,14 +41,15 @@ class Executor:
             result = session if isinstance(session, Result) else run_cell(session, cell, **options)
         if result.verdict.passed:
             return result
-        return dataclasses.replace(result, reproduce=reproduce_command(result, store_case(result, self._cases)))
+        case = store_case(result, self._cases)
+        return dataclasses.replace(result, reproduce=reproduce_command(result, case, source=pair.source))
 
     def replay(self, pair: Pair, cell: Cell, example: Example, stored: Path, *, check: Check | None = None) -> Result:
         """Judge one cell on the example that was stored in a file."""
         with judging(cell.device, profile=self._profile):
             session = self._open(pair, cell)
             result = session if isinstance(session, Result) else replay(session, cell, example, check=check)
-        return dataclasses.replace(result, reproduce=reproduce_command(result, stored))
+        return dataclasses.replace(result, reproduce=reproduce_command(result, stored, source=pair.source))
 
     def _open(self, pair: Pair, cell: Cell) -> Session | Result:
         """The pair's session, or the cell's result when the pair cannot be opened at all."""

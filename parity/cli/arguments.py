@@ -21,6 +21,7 @@ def parser() -> argparse.ArgumentParser:
 
     listing = commands.add_parser("list", help="show pairs, checks and faults")
     listing.add_argument("--json", action="store_true", help="as JSON")
+    _add_imports(listing)
     listing.set_defaults(command=_later("listing", "list_everything"))
 
     run = commands.add_parser("run", help="judge a pair", description="Judge a pair, as pytest would, without pytest.")
@@ -33,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--example", metavar="FILE", type=Path, help="judge this stored case only")
     run.add_argument("--json", metavar="FILE", type=Path, help="write the report there")
     run.add_argument("--report", metavar="DIR", type=Path, help="write parity.json, .md, .html and cases/ there")
+    _add_imports(run)
     run.set_defaults(command=_later("run", "run"))
 
     train = commands.add_parser("train", help="train a pair's sides")
@@ -108,8 +110,22 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _add_imports(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--import",
+        dest="imports",
+        metavar="MODULE",
+        action="append",
+        default=[],
+        help="module or file to import first, for the pairs in it; may be given several times",
+    )
+
+
 def _later(module: str, name: str) -> Command:
     def command(arguments: argparse.Namespace) -> int:
+        if getattr(arguments, "imports", None):
+            for source in arguments.imports:
+                import_module("parity.pairs.importing").import_pairs(source)
         return getattr(import_module(f"parity.cli.{module}"), name)(arguments)
 
     return command

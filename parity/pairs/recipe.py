@@ -88,6 +88,7 @@ class Pair:
         capabilities: what the policy can do; a check whose needs are not among them is not applicable.
         training: the loop that trains its policies, for a pair with the capability ``training``.
         fault_hooks: set by planted faults only: called with (side, module) after each build.
+        source: module or file that must be imported to have this pair; empty when an installed package offers it.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Pair:
     capabilities: frozenset[str] = frozenset()
     training: Training | None = None
     fault_hooks: tuple[Callable[[str, nn.Module], None], ...] = ()
+    source: str = field(default="", compare=False)
 
     def paths(self, side: str) -> dict[str, str]:
         """Component name -> module path of one side."""

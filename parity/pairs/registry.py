@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
@@ -16,16 +17,27 @@ GROUP = "parity.pairs"
 _by_hand: dict[str, Pair] = {}
 
 
-def register(pair: Pair) -> Pair:
+def register(pair: Pair, *, source: str = "") -> Pair:
     """Add a pair for this process, as a conftest does for a pair that no installed package offers.
+
+    Args:
+        pair: the pair; registering it twice changes nothing.
+        source: what ``--import`` was given to have it; it takes the place of the pair's own.
 
     Raises:
         Misuse: another pair has that name already.
     """
-    if _by_hand.get(pair.name, pair) is not pair:
+    if source:
+        pair = dataclasses.replace(pair, source=source)
+    if _by_hand.get(pair.name, pair) != pair:
         raise Misuse(f"a pair named {pair.name!r} is registered already; give one of the two another name")
     _by_hand[pair.name] = pair
     return pair
+
+
+def registered_by_hand() -> dict[str, Pair]:
+    """The pairs that ``register`` was given in this process, by name."""
+    return dict(_by_hand)
 
 
 def registered_pairs() -> dict[str, Pair]:
@@ -39,12 +51,13 @@ def registered_pairs() -> dict[str, Pair]:
     pairs: dict[str, Pair] = {}
     offered = [(_load(point), f"entry point {point.name!r} ({point.value})") for point in points]
     for pair, source in [*offered, *((pair, "register()") for pair in _by_hand.values())]:
-        if pair.name in pairs:
+        if pairs.get(pair.name, pair) != pair:
             raise Misuse(
                 f"two pairs are named {pair.name!r}: from {sources[pair.name]} and from {source}; rename one, or "
                 "uninstall the package that offers it"
             )
-        pairs[pair.name], sources[pair.name] = pair, source
+        pairs.setdefault(pair.name, pair)
+        sources.setdefault(pair.name, source)
     return pairs
 
 

@@ -57,9 +57,14 @@ def load_case(path: Path) -> StoredCase:
     return StoredCase(cell, content["example"], content["versions"])
 
 
-def reproduce_command(result: Result, case: Path | None) -> str:
-    """The command that shows a result again: on its stored case, or by drawing again when there is none."""
+def reproduce_command(result: Result, case: Path | None, *, source: str = "") -> str:
+    """The command that shows a result again: on its stored case, or by drawing again when there is none.
+
+    ``source`` is what must be imported first, where the pair comes from no installed package.
+    """
     command = f"python -m parity run {shlex.quote(result.pair)} --check {shlex.quote(result.check)}"
+    if source:
+        command += f" --import {shlex.quote(source)}"
     if case is not None:
         return f"{command} --example {shlex.quote(_shown(case))}"
     return command if result.device == "cpu" else f"{command} --device {result.device}"

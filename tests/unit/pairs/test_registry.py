@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from importlib.metadata import EntryPoint
 
 import pytest
@@ -14,6 +15,10 @@ from parity.pairs.registry import register, registered_pairs, select_names, sele
 
 def stub(name: str) -> Pair:
     return Pair(name, recipe=None, reference=None, candidate=None, components=(), generate=None)  # type: ignore[arg-type]
+
+
+def another(name: str) -> Pair:
+    return dataclasses.replace(stub(name), capabilities=frozenset({"memory"}))
 
 
 MINE, YOURS, NUMBER = stub("mine"), stub("yours"), 3
@@ -70,11 +75,18 @@ def offer_nothing() -> None:
 
 def test_two_pairs_of_one_name_are_refused(offer):
     offer("MINE")
-    register(stub("mine"))
+    register(another("mine"))
     with pytest.raises(Misuse, match=r"two pairs are named 'mine': from entry point 'MINE' .* and from register\(\)"):
         registered_pairs()
     with pytest.raises(Misuse, match="'mine' is registered already"):
         register(stub("mine"))
+
+
+def test_a_pair_that_is_offered_and_registered_is_one_pair(offer):
+    offer("MINE")
+    register(MINE, source="mine.py")
+    assert list(registered_pairs()) == ["mine"]
+    assert registered_pairs()["mine"].source == ""
 
 
 def test_a_selection_that_matches_nothing_names_the_nearest():
