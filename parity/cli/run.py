@@ -28,6 +28,10 @@ from parity.suite.options import DEFAULT_REPORTS
 
 def run(arguments: argparse.Namespace) -> int:
     """Judge, show and store; the exit code is the report's."""
+    if arguments.against is not None or arguments.against_revision is not None:
+        from parity.cli.against import judge_against
+
+        return _finish(judge_against(arguments), arguments)
     started = time.perf_counter()
     pairs = select_pairs(arguments.pair)
     select_names(arguments.check, CHECKS, "check")
@@ -40,7 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
         device = arguments.device
     with judging(device, profile=arguments.profile):
         platform = platform_info((device,))
-    report = Report(planned, results, time.perf_counter() - started, platform)
+    return _finish(Report(planned, results, time.perf_counter() - started, platform), arguments)
+
+
+def _finish(report: Report, arguments: argparse.Namespace) -> int:
     print(render(report))
     if arguments.json is not None:
         write_report(report, arguments.json)
