@@ -75,11 +75,11 @@ class Recording:
             )
 
     def describe(self) -> str:
-        """One line: what was recorded, from where, and what the platform had other than today."""
+        """One line: what was recorded, from which code, and what was installed other than today."""
         revision = self.content["origin"].get("revision", "")
         before = self.content["platform"].get("versions", {})
         moved = [f"{name} {before.get(name)} -> {now}" for name, now in versions().items() if before.get(name) != now]
-        line = f"judged by {self.path}: {self.side} of {self.content['pair']}{f', {revision}' if revision else ''}"
+        line = f"before: {self.side} of {self.content['pair']}{f' at {revision}' if revision else ''}; after: today's code"
         return line + (f" (recorded with other versions: {', '.join(moved)})" if moved else "")
 
 
@@ -220,7 +220,7 @@ def _together(results: list[Result]) -> Result:
         "seconds": sum(result.seconds for result in results),
     }
     if not last.verdict.passed:
-        note = "the reference is the recorded code, the candidate today's"
+        note = "reference: the code before; candidate: today's"
         divergence = last.divergence and {**last.divergence, "notes": [*last.divergence["notes"], note]}
         return dataclasses.replace(last, divergence=divergence, **spent)
     rung = max((result.rung for result in results if result.rung), key=lambda name: RUNG_ORDER.index(Rung(name)))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from parity.checks.case import Case
-from parity.compare.verdict import Divergence, DivergenceFound, Rung
+from parity.compare.verdict import Divergence, DivergenceFound, Misuse, Rung
 from parity.golden.tape import RecordingTape, Tape, TapedRecording, taped
 from parity.pairs.builds import Builds, Sides, Subject, recipe_key
 from parity.pairs.parameters import ParameterLink, ParameterMap
@@ -44,7 +44,7 @@ class OneSideBuilds(Builds):
 
     Args:
         pair: from ``one_side``.
-        renamed: parameter as recorded -> as it is called today, where the two differ.
+        renamed: parameter, or module above several, as recorded -> as it is called today, where the two differ.
     """
 
     tape: Tape
@@ -86,9 +86,21 @@ class OneSideBuilds(Builds):
         return Sides(reference, candidate, self.parameter_map(reference.policy, candidate.policy))
 
     def _links(self, subject: Subject) -> dict[str, str]:
-        """Recorded name -> today's, for every parameter of today's."""
-        back = {new: old for old, new in self._renamed.items()}
-        return {back.get(name, name): name for name, _ in subject.policy.named_parameters()}
+        """Recorded name -> today's, for every parameter of today's.
+
+        Raises:
+            Misuse: what is said to be renamed is not there.
+        """
+        names = [name for name, _ in subject.policy.named_parameters()]
+        links = {name: name for name in names}
+        for old, new in self._renamed.items():
+            found = [name for name in names if name == new or name.startswith(f"{new}.")]
+            if not found:
+                raise Misuse(f"--renamed {old}={new}: today's side has no parameter {new!r}, nor any below it")
+            for name in found:
+                del links[name]
+                links[old + name.removeprefix(new)] = name
+        return links
 
     def _loaded(self, recipe: Recipe, values: Mapping[str, Tensor]) -> Sides:
         sides = self._keep((recipe_key(recipe), None), lambda: self._make(recipe, None)).copy()
@@ -112,7 +124,7 @@ class OneSideBuilds(Builds):
             shape = tuple(value.shape)
             if name not in today:
                 alike = [other for other in added if tuple(today[other].shape) == shape]
-                hint = f"; was it renamed? then add --renamed {name}={alike[0]}" if len(alike) == 1 else ""
+                hint = f"; was it renamed? then add --renamed {_renaming(name, alike[0])}" if len(alike) == 1 else ""
                 others = f"it has {', '.join(added[:4])} instead" if added else "nothing came in its place"
                 raise self._structural(name, f"present, {list(shape)}", "missing", f"{others}{hint}")
             if tuple(today[name].shape) != shape:
@@ -135,6 +147,15 @@ class OneSideBuilds(Builds):
                 notes=(f"{note}; no weights can be loaded, so nothing behind this was judged",),
             )
         )
+
+
+def _renaming(old: str, new: str) -> str:
+    """``OLD=NEW`` less what both end with, for a module that was renamed takes all of its parameters along."""
+    first, second = old.split("."), new.split(".")
+    while len(first) > 1 and len(second) > 1 and first[-1] == second[-1]:
+        first.pop()
+        second.pop()
+    return f"{'.'.join(first)}={'.'.join(second)}"
 
 
 class OneSideSession(Session):
