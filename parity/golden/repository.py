@@ -18,6 +18,7 @@ import parity
 from parity.compare.verdict import Misuse
 from parity.pairs.builds import Builds
 from parity.pairs.recipe import Pair
+from parity.pairs.registry import module_of
 
 #: Where the harness itself is; in a repository that holds it, what it judges lies among it.
 HARNESS = Path(parity.__file__).resolve().parent
@@ -46,11 +47,11 @@ def code_of(pair: Pair, side: str) -> list[Path]:
             f"`python -m parity run {pair.name}` says"
         ) from error
     names = [kind.__module__ for module in policy.modules() for kind in type(module).__mro__]
-    names += [getattr(builder, "__module__", "") or "", pair.source]
+    names += [getattr(builder, "__module__", "") or "", module_of(pair), pair.source]
     files = [file for name in dict.fromkeys(names) if (file := _file_of(sys.modules.get(name))) is not None]
     if pair.source.endswith(".py"):
         files.append(Path(pair.source).resolve())
-    return sorted(dict.fromkeys(files), key=lambda file: (_foreign(file), _of_harness(file)))
+    return sorted(dict.fromkeys(files), key=lambda file: (foreign(file), _of_harness(file)))
 
 
 def repository_of(pair: Pair, side: str) -> Path:
@@ -59,7 +60,7 @@ def repository_of(pair: Pair, side: str) -> Path:
     Raises:
         Misuse: none of its files is in one; the message names the first.
     """
-    files = [file for file in code_of(pair, side) if not _foreign(file)]
+    files = [file for file in code_of(pair, side) if not foreign(file)]
     for file in files:
         root = root_of(file.parent)
         if root is not None and _tracked(root, file):
@@ -163,7 +164,7 @@ def _of_harness(file: Path) -> bool:
     return file.is_relative_to(HARNESS)
 
 
-def _foreign(file: Path) -> bool:
-    """True for the standard library and torch's own packages."""
+def foreign(file: Path) -> bool:
+    """True for the standard library, and for packages that are installed, be it in an environment in the repository."""
     libraries = (Path(torch.__file__).parent, Path(os.__file__).parent)
     return "site-packages" in file.parts or any(file.is_relative_to(folder) for folder in libraries)

@@ -35,7 +35,8 @@ def totals(report: Report) -> str:
     parts = [f"{counts[verdict]} {verdict}" for verdict in map(str, Verdict) if counts[verdict]]
     if expected:
         parts.append(f"{len(expected)} failed as expected")
-    return f"planned {report.planned}, ran {report.ran}" + (f": {', '.join(parts)}" if parts else "")
+    line = f"planned {report.planned}, ran {report.ran}" + (f": {', '.join(parts)}" if parts else "")
+    return f"{line}\n{report.left_out}" if report.left_out else line
 
 
 def margin_line(report: Report) -> str:

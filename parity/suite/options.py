@@ -27,6 +27,7 @@ class Options:
     pairs: str = "*"
     report: Path | None = None
     expected: tuple[ExpectedFailure, ...] = ()
+    changed: str | None = None  # base of a change: only pairs that it touches are judged; empty: the main branch
 
     @property
     def cases(self) -> Path:
@@ -80,6 +81,14 @@ def add_options(parser: pytest.Parser) -> None:
         help="lines 'pair/check/dtype reason' (globs allowed) of cells that are known to fail; a line that no longer "
         "holds is an error",
     )
+    group.addoption(
+        "--parity-changed",
+        metavar="BASE",
+        nargs="?",
+        const="",
+        help="judge only pairs that a change touches: what they import or read, or the harness, changed since BASE, "
+        "committed or not (default: since the work left the main branch); write --parity-changed=BASE",
+    )
 
 
 def read_options(config: pytest.Config) -> Options:
@@ -104,4 +113,5 @@ def read_options(config: pytest.Config) -> Options:
         pairs=given("--parity-pairs"),
         report=Path(report) if report else None,
         expected=failures,
+        changed=given("--parity-changed"),
     )

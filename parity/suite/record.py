@@ -18,6 +18,7 @@ from parity.report.files import ReportError
 from parity.report.terminal import render
 from parity.report.written import write_all
 from parity.results import Cell, Report, Result
+from parity.suite.changed import leave_out_untouched
 from parity.suite.options import Options
 from parity.suite.plan import Plan, cells_of, deselect_by_options, group_by_pair, make_plan, some
 
@@ -39,6 +40,7 @@ class Record:
         self.results: dict[Cell, Result] = {}
         self.report: Report | None = None
         self._plan_sent = False
+        self._left_out = ""
 
     # In the process that collects.
 
@@ -48,15 +50,24 @@ class Record:
         self.collected = [cell for item in items for cell in cells_of(item)]
         group_by_pair(items)
         refusal = deselect_by_options(config, items, self.options)
-        if refusal and self.is_worker:
-            config.workeroutput[PLAN] = refusal  # type: ignore[attr-defined]  # pytest-xdist's; no test will carry it
-        elif refusal:
-            self.plan = Plan(problems=[refusal])
+        if refusal:
+            self._plan_of_nothing(Plan(problems=[refusal]))
+        elif self.options.changed is not None:
+            self._left_out = leave_out_untouched(config, items, self.options.changed)
+            if self._left_out and not any(cells_of(item) for item in items):
+                self._plan_of_nothing(Plan(left_out=self._left_out))
+
+    def _plan_of_nothing(self, plan: Plan) -> None:
+        if self.is_worker:  # no test will carry it
+            self.config.workeroutput[PLAN] = json.dumps(plan.to_json())  # type: ignore[attr-defined]  # pytest-xdist's
+        else:
+            self.plan = plan
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Plan what every deselection has left."""
         if any(cells_of(item) for item in session.items):
             self.plan = make_plan(self.config, session.items, self.collected, self.options)
+            self.plan.left_out = self._left_out
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> None:
@@ -87,9 +98,9 @@ class Record:
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
         """Take in why a worker of pytest-xdist planned nothing."""
-        refusal = getattr(node, "workeroutput", {}).get(PLAN)
-        if refusal and self.plan is None:
-            self.plan = Plan(problems=[refusal])
+        plan = getattr(node, "workeroutput", {}).get(PLAN)
+        if plan and self.plan is None:
+            self.plan = Plan.from_json(json.loads(plan))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -103,8 +114,11 @@ class Record:
             self._write(self.report)
         except ReportError as error:
             self.report.problems.append(str(error))
-        if self.report.exit_code and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        nothing = session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED
+        if self.report.exit_code and (nothing or session.exitstatus == pytest.ExitCode.OK):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        elif nothing and self.plan.left_out:  # that nothing is touched is what was to be found out
+            session.exitstatus = pytest.ExitCode.OK
 
     def _close(self, plan: Plan, stopped: str) -> Report:
         results = [self.results[cell] for cell in plan.cells if cell in self.results]
@@ -119,7 +133,8 @@ class Record:
             for result in results
             if result.expected_failure and result.verdict in (Verdict.IDENTICAL, Verdict.EQUIVALENT)
         ]
-        return Report(len(plan.cells), results, time.perf_counter() - self.started, self.platform, problems)
+        seconds = time.perf_counter() - self.started
+        return Report(len(plan.cells), results, seconds, self.platform, problems, plan.left_out)
 
     def _write(self, report: Report) -> None:
         if self.options.report is None:
