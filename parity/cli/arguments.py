@@ -51,6 +51,11 @@ def parser() -> argparse.ArgumentParser:
     _add_imports(record)
     record.set_defaults(command=_later("record", "keep"))
 
+    mapping = commands.add_parser("map", help="infer which parameter of one side is which of the other")
+    mapping.add_argument("pair", metavar="PAIR", help="name of a registered pair")
+    _add_imports(mapping)
+    mapping.set_defaults(command=_later("map", "show"))
+
     train = commands.add_parser("train", help="train a pair's sides")
     train.add_argument("agent", metavar="AGENT", help="name of a registered pair")
     train.add_argument("--environment", metavar="NAME", required=True, help="token_grid, metta_grid, recorded:NAME")
