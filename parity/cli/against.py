@@ -21,7 +21,7 @@ from parity.results import Report, Result
 
 def judge_against(arguments: argparse.Namespace) -> Report:
     """Judge the pair's side by what ``--against`` or ``--against-revision`` names."""
-    for option in ("example", "seed"):
+    for option in ("example", "seed", "budget"):
         if getattr(arguments, option) is not None:
             raise Misuse(f"a recording fixes the examples; leave --{option} out")
     if arguments.device != "cpu":

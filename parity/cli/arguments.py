@@ -30,6 +30,9 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     run.add_argument("--seed", metavar="N", type=_count(0), help="draw other examples than the profile's fixed ones")
     run.add_argument("--examples", metavar="N", type=_count(1), help="examples per check, instead of the profile's")
+    run.add_argument(
+        "--budget", metavar="SECONDS", type=_count(1), help="spend what the plan leaves of them on more examples"
+    )
     run.add_argument("--profile", choices=sorted(PROFILES), default=DEFAULT_PROFILE, help="hypothesis profile")
     run.add_argument("--example", metavar="FILE", type=Path, help="judge this stored case only")
     run.add_argument("--json", metavar="FILE", type=Path, help="write the report there")

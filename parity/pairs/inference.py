@@ -12,7 +12,7 @@ import dataclasses
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +28,8 @@ SIDES = ("reference", "candidate")
 
 #: Fingerprints agree within this share of their size: the rounding of a forward pass in float64 is far below.
 AGREE = 1e-7
+#: An effect below this share of the outputs is none, but rounding.
+NOTHING = 1e-12
 #: A closest fingerprint is taken when the next is this many times as far.
 CLEAR = 4.0
 
@@ -235,13 +237,21 @@ def _by_shape_and_fingerprint(
 
 def _permutations(mine: Piece, theirs: Piece) -> list[tuple[int, ...]]:
     """Orders of axes that bring one shape to the other, the plain one first."""
-    axes = range(len(mine.shape))
-    return [p for p in itertools.permutations(axes) if tuple(mine.shape[a] for a in p) == theirs.shape]
+    ones = [axis for axis, length in enumerate(mine.shape) if length == 1]  # their order among each other is no matter
+    return [
+        order
+        for order in itertools.permutations(range(len(mine.shape)))
+        if tuple(mine.shape[axis] for axis in order) == theirs.shape and [a for a in order if a in ones] == ones
+    ]
 
 
 def _link(mine: Piece, theirs: Piece, permute: tuple[int, ...]) -> ParameterLink:
     plain = permute == tuple(range(len(permute)))
     return ParameterLink(mine.name, theirs.name, mine.region, theirs.region, None if plain else permute)
+
+
+_Moved = tuple[Piece, tuple[int, ...], Tensor]
+"""A piece of the candidate, an order of axes, and the effect of moving the piece so."""
 
 
 class _Fingerprints:
@@ -274,14 +284,15 @@ class _Fingerprints:
             for piece in group[1]
             for order in _permutations(first, piece)
         ]
-        found: list[Found] = []
-        for piece in group[0]:
-            own = _permutations(first, piece)[0]
-            effect = self._effect(0, piece, move.permute(own))
-            taken = {(item.link.candidate, item.link.candidate_region) for item in found}
-            free = [entry for entry in moved if (entry[0].name, entry[0].region) not in taken]
-            found.append(_choose(piece, own, effect, free))
-        return found
+        effects = {piece: self._effect(0, piece, move.permute(_permutations(first, piece)[0])) for piece in group[0]}
+        found: dict[Piece, Found] = {}
+        for _ in range(2):  # what was unclear at first may be the only one left
+            for piece in [piece for piece in group[0] if piece not in found or not found[piece].sure]:
+                others = [item.link for other, item in found.items() if other != piece and item.sure]
+                taken = {(link.candidate, link.candidate_region) for link in others}
+                own = _permutations(first, piece)[0]
+                found[piece] = self._choose(piece, own, effects[piece], moved, taken)
+        return list(found.values())
 
     def _effect(self, side: int, piece: Piece, move: Tensor) -> Tensor:
         """Change of the outputs when one piece moves."""
@@ -290,36 +301,47 @@ class _Fingerprints:
         weights[piece.name][slices(piece.region)] += move
         return self._respond(SIDES[side], weights) - self._still[side]
 
+    def _choose(
+        self,
+        piece: Piece,
+        own: tuple[int, ...],
+        effect: Tensor,
+        moved: Sequence[_Moved],
+        taken: Collection[tuple[str, Region]],
+    ) -> Found:
+        """The partner of one piece among those that are not taken, and how sure it is."""
+        rounding = NOTHING * float(self._still[0].norm())
+        size = float(effect.norm())
+        apart = {entry[:2]: float((entry[2] - effect).norm()) for entry in moved}
+        free = [key for key in apart if (key[0].name, key[0].region) not in taken]
 
-def _choose(
-    piece: Piece, own: tuple[int, ...], effect: Tensor, free: Sequence[tuple[Piece, tuple[int, ...], Tensor]]
-) -> Found:
-    """The partner of one piece among those that are free, and how sure it is."""
-    size = float(effect.norm())
-    apart = [float((other - effect).norm()) / max(size, math.ulp(1.0)) for _, _, other in free]
+        def link(key: tuple[Piece, tuple[int, ...]]) -> ParameterLink:
+            return _link(piece, key[0], tuple(own.index(axis) for axis in key[1]))
 
-    def link(number: int) -> ParameterLink:
-        partner, order, _ = free[number]
-        return _link(piece, partner, tuple(own.index(axis) for axis in order))
-
-    best = min(range(len(free)), key=apart.__getitem__)
-    equal = [number for number, distance in enumerate(apart) if distance <= AGREE] if size else list(range(len(free)))
-    partners = dict.fromkeys(free[number][0].name for number in equal)
-    if len(partners) == 1:  # several orders of its axes do the same where a kernel is symmetric: the plain one is first
-        return Found(link(equal[0]), "fingerprint")
-    if len(partners) > 1:
-        likeness = {number: _alike(piece.name, free[number][0].name) for number in equal}
-        best = max(equal, key=lambda number: likeness[number])
-        what = "same effect" if size else "no effect on the outputs"
-        if list(likeness.values()).count(likeness[best]) == 1 and likeness[best]:
-            return Found(link(best), f"{what} as {len(partners) - 1} more, told apart by name")
-        return Found(link(best), f"ambiguous between {', '.join(partners)}: {what}", sure=False)
-    others = [distance for number, distance in enumerate(apart) if free[number][0] != free[best][0]]
-    if others and min(others) < CLEAR * apart[best]:
-        names = sorted(range(len(free)), key=apart.__getitem__)[:3]
-        shown = ", ".join(dict.fromkeys(free[number][0].name for number in names))
-        return Found(link(best), f"ambiguous between {shown}: no fingerprint agrees", sure=False)
-    return Found(link(best), f"closest fingerprint, {apart[best]:.2g} of its size apart", sure=False)
+        if len({partner for partner, _ in free}) == 1 and size <= rounding:
+            return Found(link(free[0]), "the only one left; it has no effect on the outputs")
+        same = [key for key, distance in apart.items() if distance <= AGREE * size + rounding]
+        partners = dict.fromkeys(partner for partner, _ in same)
+        equal = [key for key in free if key in same]
+        if len(partners) == 1 and equal:  # where a kernel is symmetric several orders do the same: the plain one is first
+            return Found(link(equal[0]), "fingerprint")
+        if equal:
+            likeness = {key: _alike(piece.name, key[0].name) for key in equal}
+            best = max(equal, key=likeness.__getitem__)
+            what = "the same effect" if size > rounding else "no effect on the outputs"
+            rivals = {key[0] for key in equal if likeness[key] == likeness[best]}
+            if len(rivals) == 1:
+                why = f"{what} as {len(partners) - 1} more, told apart by name" if len(equal) > 1 or likeness[best] else what
+                return Found(link(best), why, sure=bool(likeness[best]))
+            shown = ", ".join(sorted(partner.name for partner in rivals))
+            return Found(link(best), f"ambiguous between {shown}: {what}", sure=False)
+        best = min(free, key=apart.__getitem__)
+        others = [distance for key, distance in apart.items() if key in free and key[0] != best[0]]
+        far = f"{apart[best] / max(size, rounding):.2g} of its size apart"
+        if others and min(others) < CLEAR * apart[best]:
+            near = dict.fromkeys(key[0].name for key in sorted(free, key=apart.__getitem__)[:3])
+            return Found(link(best), f"ambiguous between {', '.join(near)}: no fingerprint agrees", sure=False)
+        return Found(link(best), f"closest fingerprint, {far}", sure=False)
 
 
 def _alike(first: str, second: str) -> int:

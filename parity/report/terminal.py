@@ -36,7 +36,7 @@ def totals(report: Report) -> str:
     if expected:
         parts.append(f"{len(expected)} failed as expected")
     line = f"planned {report.planned}, ran {report.ran}" + (f": {', '.join(parts)}" if parts else "")
-    return f"{line}\n{report.left_out}" if report.left_out else line
+    return "\n".join([line, *report.notes])
 
 
 def margin_line(report: Report) -> str:

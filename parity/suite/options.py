@@ -27,6 +27,7 @@ class Options:
     pairs: str = "*"
     report: Path | None = None
     expected: tuple[ExpectedFailure, ...] = ()
+    budget: float | None = None  # seconds of the whole run; what the plan leaves of them goes into more examples
     changed: str | None = None  # base of a change: only pairs that it touches are judged; empty: the main branch
 
     @property
@@ -82,6 +83,12 @@ def add_options(parser: pytest.Parser) -> None:
         "holds is an error",
     )
     group.addoption(
+        "--parity-budget",
+        metavar="SECONDS",
+        type=float,
+        help="once everything planned has run, spend the rest of so many seconds on more examples, drawn afresh",
+    )
+    group.addoption(
         "--parity-changed",
         metavar="BASE",
         nargs="?",
@@ -113,5 +120,6 @@ def read_options(config: pytest.Config) -> Options:
         pairs=given("--parity-pairs"),
         report=Path(report) if report else None,
         expected=failures,
+        budget=given("--parity-budget"),
         changed=given("--parity-changed"),
     )

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Generator
 from typing import Any
 
 import pytest
 
 from parity.compare.verdict import Verdict
 from parity.report.annotations import error_lines
+from parity.report.describe import describe
 from parity.report.files import ReportError
 from parity.report.terminal import render
 from parity.report.written import write_all
 from parity.results import Cell, Report, Result
+from parity.suite.budget import Extra, Judged, spend, together
 from parity.suite.changed import leave_out_untouched
 from parity.suite.options import Options
 from parity.suite.plan import Plan, cells_of, deselect_by_options, group_by_pair, make_plan, some
@@ -25,6 +28,10 @@ from parity.suite.plan import Plan, cells_of, deselect_by_options, group_by_pair
 #: Names of the user properties that carry a result or a plan, as JSON.
 RESULT = "parity_result"
 PLAN = "parity_plan"
+EXTRA = "parity_extra"
+
+#: What this process judged, for the time that is left.
+JUDGED = pytest.StashKey[list[Judged]]()
 
 
 class Record:
@@ -41,6 +48,8 @@ class Record:
         self.report: Report | None = None
         self._plan_sent = False
         self._left_out = ""
+        self._extra: Extra | None = None
+        self._until = self.started + options.budget if options.budget is not None else None
 
     # In the process that collects.
 
@@ -82,7 +91,25 @@ class Record:
         item.user_properties.append((PLAN, json.dumps({"plan": self.plan.to_json(), "platform": platform})))
         self._plan_sent = True
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
+        """After the last test, spend what is left of the time; with pytest-xdist each worker does so by itself."""
+        finished = yield
+        judged = self.config.stash.get(JUDGED, [])
+        if self._until is not None and judged and not (session.shouldstop or session.shouldfail):
+            extra = spend(judged, self._until)
+            if self.is_worker:
+                self.config.workeroutput[EXTRA] = json.dumps(extra.to_json())  # type: ignore[attr-defined]
+            else:
+                self._take_in(extra)
+        return finished
+
     # In the process that reports.
+
+    def _take_in(self, extra: Extra) -> None:
+        self._extra = extra if self._extra is None else self._extra.joined(extra)
+        for result in extra.results:
+            self.results[result.cell] = together(self.results.get(result.cell), result)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take in plans and results, from this process or a worker."""
@@ -97,7 +124,10 @@ class Record:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """Take in why a worker of pytest-xdist planned nothing."""
+        """Take in what a worker of pytest-xdist judged beyond the plan, and why it planned nothing."""
+        extra = getattr(node, "workeroutput", {}).get(EXTRA)
+        if extra:
+            self._take_in(Extra.from_json(json.loads(extra)))
         plan = getattr(node, "workeroutput", {}).get(PLAN)
         if plan and self.plan is None:
             self.plan = Plan.from_json(json.loads(plan))
@@ -134,7 +164,8 @@ class Record:
             if result.expected_failure and result.verdict in (Verdict.IDENTICAL, Verdict.EQUIVALENT)
         ]
         seconds = time.perf_counter() - self.started
-        return Report(len(plan.cells), results, seconds, self.platform, problems, plan.left_out)
+        notes = [note for note in (plan.left_out, self._extra.describe() if self._extra else "") if note]
+        return Report(len(plan.cells), results, seconds, self.platform, problems, notes)
 
     def _write(self, report: Report) -> None:
         if self.options.report is None:
@@ -146,6 +177,9 @@ class Record:
         if self.report is None:
             return
         terminalreporter.section("parity")
+        beyond = self._extra.results if self._extra is not None else []
+        for result in (found for found in beyond if not found.verdict.passed and self.config.option.tbstyle != "no"):
+            terminalreporter.write_line(f"{describe(result)}\n")
         terminalreporter.write_line(render(self.report, failures=self.config.option.tbstyle == "no"))
         if self.plan is not None and self.plan.unselected:
             terminalreporter.write_line(f"skipped with other devices: {self.plan.unselected} cells")
