@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from parity.checks.registry import Check, Example
 from parity.compare.verdict import Verdict
@@ -22,12 +25,16 @@ class Executor:
     Args:
         cases: folder for stored cases.
         profile: hypothesis profile; None keeps a chosen one and otherwise takes ``parity-ci``.
+        weights: pair -> reference weights to judge it on, wherever they fit, instead of stress weights.
     """
 
-    def __init__(self, cases: Path, *, profile: str | None = None) -> None:
+    def __init__(
+        self, cases: Path, *, profile: str | None = None, weights: Mapping[str, dict[str, Tensor]] | None = None
+    ) -> None:
         self._cases = cases
         self._profile = profile
         self._sessions: dict[str, Session] = {}
+        self._weights = dict(weights or {})
         gc.freeze()  # what was imported by now stays: walking over it at every collection took a tenth of a run
 
     def run(self, pair: Pair, cell: Cell, *, threads: int = 1, **options: Any) -> Result:
@@ -51,6 +58,10 @@ class Executor:
             result = session if isinstance(session, Result) else replay(session, cell, example, check=check)
         return dataclasses.replace(result, reproduce=reproduce_command(result, stored, source=pair.source))
 
+    def weights_used(self, pair: str) -> dict[str, int]:
+        """How many builds of a pair were made on given weights, and how many on stress weights."""
+        return self._sessions[pair].builds.used if pair in self._sessions else {"given": 0, "stress": 0}
+
     def _open(self, pair: Pair, cell: Cell) -> Session | Result:
         """The pair's session, or the cell's result when the pair cannot be opened at all."""
         for name, session in self._sessions.items():
@@ -59,6 +70,7 @@ class Executor:
         if pair.name not in self._sessions:
             try:
                 self._sessions[pair.name] = Session(pair)
+                self._sessions[pair.name].builds.given = self._weights.get(pair.name)
             except Exception as error:  # recordings come from foreign code and files
                 reason = f"pair {pair.name!r} cannot be opened: {type(error).__name__}: {error}"
                 return unjudged(cell, Verdict.ERROR, reason)

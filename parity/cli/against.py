@@ -21,9 +21,9 @@ from parity.results import Report, Result
 
 def judge_against(arguments: argparse.Namespace) -> Report:
     """Judge the pair's side by what ``--against`` or ``--against-revision`` names."""
-    for option in ("example", "seed", "budget"):
+    for option in ("example", "seed", "budget", "weights"):
         if getattr(arguments, option) is not None:
-            raise Misuse(f"a recording fixes the examples; leave --{option} out")
+            raise Misuse(f"a recording fixes examples and weights; leave --{option} out")
     if arguments.device != "cpu":
         raise Misuse(f"recordings are made and judged on the CPU; leave --device {arguments.device} out")
     pair = the_pair(arguments.pair)

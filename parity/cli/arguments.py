@@ -33,6 +33,12 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--budget", metavar="SECONDS", type=_count(1), help="spend what the plan leaves of them on more examples"
     )
+    run.add_argument(
+        "--weights",
+        metavar="FILE",
+        type=Path,
+        help="judge on these weights instead of stress weights: a safetensors state of the reference, or a checkpoint",
+    )
     run.add_argument("--profile", choices=sorted(PROFILES), default=DEFAULT_PROFILE, help="hypothesis profile")
     run.add_argument("--example", metavar="FILE", type=Path, help="judge this stored case only")
     run.add_argument("--json", metavar="FILE", type=Path, help="write the report there")

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from parity.checks.catalogue import CHECKS
+from parity.cli.on_weights import judge_on
 from parity.cli.progress import Progress
 from parity.compare.verdict import Misuse
 from parity.conditions import judging
@@ -37,7 +38,10 @@ def run(arguments: argparse.Namespace) -> int:
     started = time.perf_counter()
     pairs = select_pairs(arguments.pair)
     select_names(arguments.check, CHECKS, "check")
-    executor = Executor((arguments.report or DEFAULT_REPORTS) / "cases", profile=arguments.profile)
+    cases = (arguments.report or DEFAULT_REPORTS) / "cases"
+    if arguments.weights is not None:
+        return _finish(judge_on(arguments, pairs, cases), arguments)
+    executor = Executor(cases, profile=arguments.profile)
     if arguments.example is not None:
         results = [_replay(arguments, pairs, executor)]
         planned, device, notes = 1, results[0].device, []
