@@ -33,7 +33,9 @@ def show(arguments: argparse.Namespace) -> int:
         print()
         print(_checked(inferred, sides))
         if pair.parameters is None:
-            print("the pair declares no map" + ("" if inferred.complete else "; complete what is missing, and declare it"))
+            print(
+                "the pair declares no map" + ("" if inferred.complete else "; complete what is missing, and declare it")
+            )
             return 0 if inferred.complete else 2
         return _compare(pair.parameters, inferred, sides)
 
@@ -97,9 +99,11 @@ def _table(inferred: Inferred, sides: _Sides) -> list[str]:
         )
     for side, names in inferred.left.items():
         for name in names:
-            own = (name, str(list(sides.values(side)[name].shape)))
-            pair = (*own, "-", "") if side == "reference" else ("-", "", *own)
-            rows.append((*pair, f"unmapped: nothing of its shape is left on the {_other(side)}"))
+            shape, why = (
+                str(list(sides.values(side)[name].shape)),
+                f"unmapped: nothing left on the {_other(side)}",
+            )
+            rows.append((name, shape, "-", "", why) if side == "reference" else ("-", "", name, shape, why))
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
@@ -133,11 +137,14 @@ def _code(link: ParameterLink) -> str:
 def _checked(inferred: Inferred, sides: _Sides) -> str:
     """Whether the sides, given other weights through the map, return the same."""
     try:
-        links = declared_map([found.link for found in inferred.links], sides.module("reference"), sides.module("candidate"))
+        links = declared_map(
+            [found.link for found in inferred.links], sides.module("reference"), sides.module("candidate")
+        )
     except Inconclusive as error:
         return f"not checked, the map is not complete: {error}"
     weights = {
-        name: torch.randn(value.shape, generator=torch.Generator().manual_seed(n), dtype=value.dtype) / value[:1].numel() ** 0.5
+        name: torch.randn(value.shape, generator=torch.Generator().manual_seed(n), dtype=value.dtype)
+        / value[:1].numel() ** 0.5
         for n, (name, value) in enumerate(sides.values("reference").items())
     }
     mine = sides.respond("reference", weights)
@@ -150,7 +157,9 @@ def _checked(inferred: Inferred, sides: _Sides) -> str:
 
 
 def _compare(declared: Iterable[ParameterLink], inferred: Inferred, sides: _Sides) -> int:
-    shapes = {side: {name: tuple(v.shape) for name, v in sides.values(side).items()} for side in ("reference", "candidate")}
+    shapes = {
+        side: {name: tuple(v.shape) for name, v in sides.values(side).items()} for side in ("reference", "candidate")
+    }
     try:
         declared_map(declared, sides.module("reference"), sides.module("candidate"))
     except Inconclusive as error:

@@ -1,4 +1,4 @@
-"""``run --weights``: judge on weights from a file, such as trained ones, beside the stress weights of every other run."""
+"""``run --weights``: judge on weights from a file, such as trained ones, beside stress weights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,17 @@ from parity.results import Report
 from parity.runner import plan
 
 #: Checks that judge on weights; the others build anew, and would only repeat what every run does.
-ON_WEIGHTS = ("fields", "forward", "actions", "memory", "gradients", "weight_metrics", "features", "metamorphic", "compile")
+ON_WEIGHTS = (
+    "fields",
+    "forward",
+    "actions",
+    "memory",
+    "gradients",
+    "weight_metrics",
+    "features",
+    "metamorphic",
+    "compile",
+)
 
 
 def judge_on(arguments: argparse.Namespace, pairs: list[Pair], cases: Path) -> Report:
@@ -45,13 +55,15 @@ def judge_on(arguments: argparse.Namespace, pairs: list[Pair], cases: Path) -> R
     if stored is not None:
         cells = [cell for cell in cells if cell == stored.cell]
     if not cells:
-        raise Misuse(f"--check {arguments.check} leaves none of the checks that judge on weights: {', '.join(ON_WEIGHTS)}")
+        raise Misuse(
+            f"--check {arguments.check} leaves none of the checks that judge on weights: {', '.join(ON_WEIGHTS)}"
+        )
     results = []
     with Progress(len(cells)) as progress:
         for cell in cells:
             progress.starts(cell)
             check = _at_own_sizes(CHECKS[cell.check])
-            if stored is not None:
+            if stored is not None and arguments.example is not None:
                 result = executor.replay(pair, cell, stored.example, arguments.example, check=check)
             else:
                 result = executor.run(pair, cell, check=check, seed=arguments.seed, max_examples=arguments.examples)
@@ -64,7 +76,9 @@ def judge_on(arguments: argparse.Namespace, pairs: list[Pair], cases: Path) -> R
     note = f"on weights of {arguments.weights}: {used['given']} builds"
     if used["stress"]:
         note += f"; {used['stress']} builds of other sizes or environments, which they do not fit, on stress weights"
-    problems = [] if used["given"] else [f"no build took the weights of {arguments.weights}: nothing was judged on them"]
+    problems = (
+        [] if used["given"] else [f"no build took the weights of {arguments.weights}: nothing was judged on them"]
+    )
     return Report(len(cells), results, time.perf_counter() - started, platform, problems, [note])
 
 

@@ -64,9 +64,7 @@ def _finish(report: Report, arguments: argparse.Namespace) -> int:
     return report.exit_code
 
 
-def _judge(
-    arguments: argparse.Namespace, pairs: list[Pair], executor: Executor
-) -> tuple[int, list[Result], list[str]]:
+def _judge(arguments: argparse.Namespace, pairs: list[Pair], executor: Executor) -> tuple[int, list[Result], list[str]]:
     """How many cells were planned, their results, and notes on them."""
     until = time.perf_counter() + (arguments.budget or 0)
     by_name = {pair.name: pair for pair in pairs}

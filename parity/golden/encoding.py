@@ -55,9 +55,9 @@ def decode_run(content: Mapping[str, Any], kept: Kept) -> Expectation:
     for entry in content["trace"]:
         place = Place(*entry["at"])
         trace.entries[place] = _decode_entry(entry, kept)
-        for rerun, distance in zip(distances, entry.get("moved", ()), strict=False):
+        for moved, distance in zip(distances, entry.get("moved", ()), strict=False):
             if distance is not None:
-                rerun[place] = distance
+                moved[place] = distance
         if "wide" in entry:
             wide.entries[place] = Entry(kept.tensor(entry["wide"]))
 

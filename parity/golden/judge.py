@@ -58,8 +58,8 @@ class Recording:
             raise ReportError(f"{path} is not {_WHAT}: it is of side {self.content['side']!r}, neither of {SIDES}")
         if self.content["pair"] != pair.name:
             raise Misuse(
-                f"{path} is a recording of pair {self.content['pair']!r}, not of {pair.name!r}; name that pair, or give "
-                f"a recording of {pair.name!r}"
+                f"{path} is a recording of pair {self.content['pair']!r}, not of {pair.name!r}; name that pair, or "
+                f"give a recording of {pair.name!r}"
             )
         self.path, self.side = path, self.content["side"]
         self.components: dict[str, str] = self.content["components"]
@@ -79,7 +79,9 @@ class Recording:
         revision = self.content["origin"].get("revision", "")
         before = self.content["platform"].get("versions", {})
         moved = [f"{name} {before.get(name)} -> {now}" for name, now in versions().items() if before.get(name) != now]
-        line = f"before: {self.side} of {self.content['pair']}{f' at {revision}' if revision else ''}; after: today's code"
+        line = (
+            f"before: {self.side} of {self.content['pair']}{f' at {revision}' if revision else ''}; after: today's code"
+        )
         return line + (f" (recorded with other versions: {', '.join(moved)})" if moved else "")
 
 
@@ -179,8 +181,8 @@ class _JudgingCase(Case):
         self._pinned = []
         if self._at >= len(self.recorded):
             raise Inconclusive(
-                f"{self.kept.path} holds {len(self.recorded)} runs of this example and the check makes more: it changed "
-                "since; record again with the old code, or use --against-revision"
+                f"{self.kept.path} holds {len(self.recorded)} runs of this example and the check makes more: it "
+                "changed since; record again with the old code, or use --against-revision"
             )
 
         def closer(found: Divergence) -> Program:

@@ -11,11 +11,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from parity.compare.verdict import Misuse
-from parity.golden import other_code
 from parity.golden.repository import HARNESS, JUDGED, commit_of, laid_out
 from parity.pairs.recipe import Pair
 
 SECONDS = 600.0
+#: What the process runs: the command line of this harness, on the code of another folder.
+SCRIPT = HARNESS / "cli" / "other_code.py"
 
 
 def record_revision(
@@ -52,10 +53,10 @@ def record_revision(
         command = ["record", pair.name, "--side", side, "--to", str(path.resolve()), "--origin", commit[:12], *options]
         for source in imports:
             command += ["--import", _moved(source, root, tree)]
-        own = root in HARNESS.parents  # the repository of the harness itself
+        own = (tree / HARNESS.name / "agents").is_dir()  # the repository of the harness itself
         arguments = [str(HARNESS), str(tree), os.pathsep.join(_search_path(root)), ",".join(JUDGED) if own else ""]
         # -P: the script's own folder is no place to import from
-        _run([sys.executable, "-P", other_code.__file__, *arguments, *command], _folder(root, tree), revision, seconds)
+        _run([sys.executable, "-P", str(SCRIPT), *arguments, *command], _folder(root, tree), revision, seconds)
     return commit[:12]
 
 
@@ -96,8 +97,8 @@ def _run(command: list[str], folder: Path, revision: str, seconds: float) -> Non
         said, _ = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired as error:
         raise Misuse(
-            f"recording revision {revision!r} did not end within {seconds:g} s; give it more with --time-limit, or fewer "
-            "--examples or checks"
+            f"recording revision {revision!r} did not end within {seconds:g} s; give it more with --time-limit, or "
+            "fewer --examples or checks"
         ) from error
     finally:
         if process.poll() is None:

@@ -172,4 +172,3 @@ class OneSideSession(Session):
     def case(self, cell: Cell) -> Case:
         """Made by those who know what is expected."""
         raise NotImplementedError
-

@@ -1,7 +1,7 @@
 """The file of a golden trace: tensors once each, named by their content, and one JSON description, as safetensors.
 
-Nothing in it is pickled. Every tensor's name is the hash of what it holds, so equal tensors are kept once, and a changed
-byte is noticed; the description carries a checksum of its own.
+Nothing in it is pickled. Every tensor's name is the hash of what it holds, so equal tensors are kept once, and a
+changed byte is noticed; the description carries a checksum of its own.
 """
 
 from __future__ import annotations

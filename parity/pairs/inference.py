@@ -2,13 +2,12 @@
 
 Three kinds of evidence, strongest first. *Initial values*: built from one seed, a parameter holds the same numbers on
 both sides, perhaps as a slice of a fused one, or with its axes in another order. *Shape*: what is left fits one partner
-only. *Fingerprint*: among several of one shape all get equal values, so that both sides compute the same whoever belongs
-to whom; then one at a time is moved, and its partner is the one that moves the outputs likewise.
+only. *Fingerprint*: among several of one shape all get equal values, so that both sides compute the same whoever
+belongs to whom; then one at a time is moved, and its partner is the one that moves the outputs likewise.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 from collections import Counter
@@ -128,7 +127,7 @@ def _fits(value: Tensor, weight: Tensor) -> Iterator[tuple[tuple[int, ...] | Non
                 yield identity, ()
             continue
         for axis, start in _offsets(moved, weight):
-            region = tuple((0, None) for _ in range(axis)) + ((start, start + moved.shape[axis]),)
+            region = (*((0, None) for _ in range(axis)), (start, start + moved.shape[axis]))
             yield identity, region
 
 
@@ -266,7 +265,9 @@ class _Fingerprints:
             region = mine[link.reference][slices(link.reference_region)]
             drawn = _draw(tuple(region.shape), number)
             region.copy_(drawn)
-            theirs[link.candidate][slices(link.candidate_region)] = drawn.permute(link.permute) if link.permute else drawn
+            theirs[link.candidate][slices(link.candidate_region)] = (
+                drawn.permute(link.permute) if link.permute else drawn
+            )
         for number, group in enumerate(classes):
             shared = _symmetric(_draw(group[0][0].shape, len(known) + number))
             for weights, pieces in zip((mine, theirs), group, strict=True):
@@ -323,7 +324,9 @@ class _Fingerprints:
         same = [key for key, distance in apart.items() if distance <= AGREE * size + rounding]
         partners = dict.fromkeys(partner for partner, _ in same)
         equal = [key for key in free if key in same]
-        if len(partners) == 1 and equal:  # where a kernel is symmetric several orders do the same: the plain one is first
+        if (
+            len(partners) == 1 and equal
+        ):  # where a kernel is symmetric several orders do the same: the plain one is first
             return Found(link(equal[0]), "fingerprint")
         if equal:
             likeness = {key: _alike(piece.name, key[0].name) for key in equal}
@@ -331,7 +334,11 @@ class _Fingerprints:
             what = "the same effect" if size > rounding else "no effect on the outputs"
             rivals = {key[0] for key in equal if likeness[key] == likeness[best]}
             if len(rivals) == 1:
-                why = f"{what} as {len(partners) - 1} more, told apart by name" if len(equal) > 1 or likeness[best] else what
+                why = (
+                    f"{what} as {len(partners) - 1} more, told apart by name"
+                    if len(equal) > 1 or likeness[best]
+                    else what
+                )
                 return Found(link(best), why, sure=bool(likeness[best]))
             shown = ", ".join(sorted(partner.name for partner in rivals))
             return Found(link(best), f"ambiguous between {shown}: {what}", sure=False)

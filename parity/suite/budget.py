@@ -82,9 +82,7 @@ def spend(judged: Sequence[Judged], until: float) -> Extra:
             extra[cell] = together(extra.get(cell), found)
             if not found.verdict.passed:
                 open_cells.remove(entry)
-    return Extra(
-        sum(result.examples for result in extra.values()), time.perf_counter() - started, list(extra.values())
-    )
+    return Extra(sum(result.examples for result in extra.values()), time.perf_counter() - started, list(extra.values()))
 
 
 def together(first: Result | None, second: Result) -> Result:
@@ -93,6 +91,4 @@ def together(first: Result | None, second: Result) -> Result:
         return second
     failing = next((result for result in (first, second) if not result.verdict.passed), None)
     base = failing or max((first, second), key=lambda result: (result.rung != "bits", result.margin))
-    return dataclasses.replace(
-        base, examples=first.examples + second.examples, seconds=first.seconds + second.seconds
-    )
+    return dataclasses.replace(base, examples=first.examples + second.examples, seconds=first.seconds + second.seconds)

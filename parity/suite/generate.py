@@ -16,9 +16,9 @@ from parity.pairs.recipe import Pair
 from parity.pairs.registry import GROUP, registered_pairs
 from parity.report.describe import describe
 from parity.results import Cell, Result
+from parity.suite.budget import Judged
 from parity.suite.expected import expectation
 from parity.suite.options import DEVICES, OPTIONS, Options
-from parity.suite.budget import Judged
 from parity.suite.record import JUDGED, RESULT
 
 _EXECUTOR = pytest.StashKey[Executor]()
