@@ -78,7 +78,7 @@ class Report:
     """All results of a run, with what was planned and the platform it ran on.
 
     ``problems`` are faults of the run itself, one sentence each: a planned cell that did not run, a manifest that no
-    longer fits, a stale expected failure. ``notes`` are for the reader: which pairs were not even planned, and why; what
+    longer fits, a stale expected failure. ``notes`` are for the reader: which pairs were not planned, and why; what
     was judged beyond the plan.
     """
 

@@ -61,6 +61,7 @@ def repository_of(pair: Pair, side: str) -> Path:
         Misuse: none of its files is in one; the message names the first.
     """
     files = [file for file in code_of(pair, side) if not foreign(file)]
+    files = [file for file in files if not _of_harness(file)] or files  # of ours only where there is no other
     for file in files:
         root = root_of(file.parent)
         if root is not None and _tracked(root, file):

@@ -84,7 +84,7 @@ def _moved(source: str, root: Path, tree: Path) -> str:
 
 
 def _run(command: list[str], folder: Path, revision: str, seconds: float) -> None:
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command,
         cwd=folder,
         env={key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"},
@@ -92,19 +92,18 @@ def _run(command: list[str], folder: Path, revision: str, seconds: float) -> Non
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-    )
-    try:
-        said, _ = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired as error:
-        raise Misuse(
-            f"recording revision {revision!r} did not end within {seconds:g} s; give it more with --time-limit, or "
-            "fewer --examples or checks"
-        ) from error
-    finally:
-        if process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    ) as process:
+        try:
+            said, _ = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired as error:
+            raise Misuse(
+                f"recording revision {revision!r} did not end within {seconds:g} s; give it more with --time-limit, or "
+                "fewer --examples or checks"
+            ) from error
+        finally:  # also when we are interrupted; what it started itself goes with it
+            if process.poll() is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
     if process.returncode:
         lines = [line for line in said.splitlines() if line.strip()]
         # progress and warnings come first; what the command has to say about its end is its own last words

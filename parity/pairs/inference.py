@@ -139,9 +139,9 @@ def _offsets(part: Tensor, whole: Tensor) -> Iterator[tuple[int, int]]:
     axis = differing[0]
     first = part.select(axis, 0)
     for start in range(whole.shape[axis] - part.shape[axis] + 1):
-        if torch.equal(whole.select(axis, start), first):
-            if torch.equal(whole.narrow(axis, start, part.shape[axis]), part):
-                yield axis, start
+        begins = torch.equal(whole.select(axis, start), first)  # cheap, and nearly always the end of it
+        if begins and torch.equal(whole.narrow(axis, start, part.shape[axis]), part):
+            yield axis, start
 
 
 def _left_over(values: Values, taken: Iterable[tuple[str, Region]]) -> list[Piece]:
