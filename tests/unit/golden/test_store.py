@@ -60,7 +60,7 @@ def test_facts_come_back_as_they_were(tmp_path: Path, value: object):
 
 
 def test_what_cannot_be_kept_is_named_and_equals_nothing(tmp_path: Path):
-    with pytest.raises(Misuse, match="of type \\w*Path, which a golden trace cannot hold"):
+    with pytest.raises(Misuse, match=r"of type \w*Path, which a golden trace cannot hold"):
         encode(tmp_path, Keep())
     assert NotKept("TensorDict") != NotKept("TensorDict")
 

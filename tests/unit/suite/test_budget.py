@@ -52,11 +52,10 @@ def test_each_cell_gets_about_the_same_time_and_every_round_a_fresh_seed(clock: 
     cells = [judged(clock, seeds, *names) for names in (("a", "quick", 1.0), ("a", "slow", 5.0), ("b", "quick", 1.0))]
     extra = spend(cells, until=60.0)
     spent = {(found.pair, found.check): found.seconds for found in extra.results}
-    assert spent == {
-        ("a", "quick"): pytest.approx(15, abs=5),
-        ("a", "slow"): 15.0,
-        ("b", "quick"): pytest.approx(30, abs=1),
-    }
+    assert set(spent) == {("a", "quick"), ("a", "slow"), ("b", "quick")}
+    assert spent["a", "quick"] == pytest.approx(15.0, abs=5.0)
+    assert spent["a", "slow"] == 15.0
+    assert spent["b", "quick"] == pytest.approx(30.0, abs=1.0)
     assert 59.0 <= clock.now <= 60.0
     assert extra.examples == 4 * len(seeds) == sum(found.examples for found in extra.results)
     assert len(set(seeds)) == len(seeds)
