@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from parity.agents.interface import EnvironmentDescription
 from parity.compare.blame import ComponentPair, blame_backward, blame_forward, defined_at
 from parity.compare.bounds import same_bits
-from parity.compare.judge import Outcome, Rerun, judge
+from parity.compare.judge import Outcome, judge
 from parity.compare.probes import Call, Probes
+from parity.compare.reruns import Rerun
 from parity.compare.trace import Trace
 from parity.compare.verdict import Divergence, DivergenceFound, Inconclusive, Misuse, Rung
 from parity.pairs.builds import Builds, Sides, Subject

@@ -6,7 +6,7 @@ near or outside the bound so far: more reruns can only widen it, so stopping ear
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,14 +16,9 @@ from torch import Tensor
 from parity.compare.bounds import BOUNDS, Bounds, rms, same_bits, ulp_distance
 from parity.compare.diagnosis import likely_cause
 from parity.compare.picture import pictures, trajectory
+from parity.compare.reruns import Rerun, base_of, finite, is_native, moved_by
 from parity.compare.trace import Entry, Place, Trace
 from parity.compare.verdict import RUNG_ORDER, Divergence, Inconclusive, Rung
-
-Distances = Mapping[Place, float]
-"""How far a rerun was from what it is measured against, by place: what a recording keeps of it."""
-
-Rerun = Callable[[int], Trace | Distances]
-"""Makes the trace of the reference with every weight and float input moved by one ulp; the argument numbers it."""
 
 #: A leaf within this share of the bound so far is settled; above it, reruns sharpen the margin that is reported.
 SETTLED = 0.5
@@ -129,17 +124,6 @@ def _without_unmatched_probes(other: Trace, trace: Trace) -> Trace:
         place: entry for place, entry in trace if not (entry.from_probe and (place.phase, place.component) in unmatched)
     }
     return rest
-
-
-def is_native(trace: Trace) -> bool:
-    """True when the trace's floats are narrower than float64."""
-    return any(
-        isinstance(entry.value, Tensor)
-        and entry.value.is_floating_point()
-        and entry.value.dtype != torch.float64
-        and entry.judged == "value"
-        for _, entry in trace
-    )
 
 
 def _first_structural(reference: Trace, candidate: Trace) -> tuple[Place, Divergence] | None:
@@ -259,10 +243,10 @@ class _Measure:
         return Rung.NOISE_FLOOR if self.native else Rung.FLOAT64
 
     def _distance(self, entry: Entry, place: Place) -> float:
-        base = _base(place, self.reference, self.wide).entries.get(place)
+        base = base_of(place, self.reference, self.wide).entries.get(place)
         if base is None or base.value.shape != entry.value.shape:
             raise Inconclusive(f"{place.component}/{place.key}: the float64 reference recorded no such leaf")
-        return rms(_finite(entry.value, base.value))
+        return rms(finite(entry.value, base.value))
 
     def _first_floor(self, place: Place) -> float:
         entry = self.reference.entries[place]
@@ -328,51 +312,14 @@ class _Measure:
     def _rerun(self, number: int) -> None:
         self.made = number + 1
         for on_candidate, rerun in enumerate(self.reruns):
-            moved: Trace | Distances = rerun(number) if rerun is not None else {}
+            moved = rerun(number) if rerun is not None else {}
             for place in self.places:
-                own = self.candidate if on_candidate else _base(place, self.reference, self.wide)
-                distance = _moved_by(moved, place, own)
+                own = self.candidate if on_candidate else base_of(place, self.reference, self.wide)
+                distance = moved_by(moved, place, own)
                 if distance is not None:
                     # eps x rms of the leaf comes on top of the float64 floor, inside it on the native one
                     extra = 0.0 if self.rung(place) is Rung.NOISE_FLOOR else self._first_floor(place)
                     self.floor[place] = max(self.floor[place], distance + extra)
-
-
-def _base(place: Place, reference: Trace, wide: Trace | None) -> Trace:
-    """What distances are taken to: the reference, in float64 where rounding is what is measured."""
-    return reference if wide is None or reference.entries[place].judged == "ensemble" else wide
-
-
-def _moved_by(moved: Trace | Distances, place: Place, own: Trace) -> float | None:
-    """How far a rerun moved one leaf; None where it recorded no such leaf, or no float."""
-    if not isinstance(moved, Trace):
-        return moved.get(place)
-    entry = moved.entries.get(place)
-    if entry is None or not isinstance(entry.value, Tensor) or not entry.value.is_floating_point():
-        return None
-    return rms(_finite(entry.value, own.entries[place].value))
-
-
-def distances(reference: Trace, moved: Trace, wide: Trace | None) -> dict[Place, float]:
-    """How far an ulp-moved rerun of the reference is from it, as ``judge`` takes it: all that is needed of the rerun.
-
-    Args:
-        reference: the trace that a candidate will be judged by.
-        moved: the rerun's.
-        wide: the reference's float64 trace where its own floats are narrower, else None.
-    """
-    found = {}
-    for place in reference.entries:
-        base = _base(place, reference, wide)
-        if place in base.entries and isinstance(base.entries[place].value, Tensor):
-            found[place] = _moved_by(moved, place, base)
-    return {place: distance for place, distance in found.items() if distance is not None}
-
-
-def _finite(value: Tensor, base: Tensor) -> Tensor:
-    """Value - base in float64, 0 where both are the same infinity."""
-    wide, other = value.to(torch.float64), base.to(torch.float64)
-    return torch.where(wide == other, torch.zeros_like(wide), wide - other)
 
 
 def _pointwise(
@@ -389,7 +336,7 @@ def _pointwise(
 ) -> Divergence:
     """Describe a leaf that differs by its worst element."""
     mine, theirs = reference.value, candidate.value
-    difference = _finite(theirs, mine).abs()
+    difference = finite(theirs, mine).abs()
     if index is None:
         worst = int(difference.argmax()) if difference.numel() else 0
         index = tuple(int(axis) for axis in torch.unravel_index(torch.tensor(worst), mine.shape))

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from parity.checks.case import Expectation, Run
-from parity.compare.judge import Distances
 from parity.compare.probes import Call
+from parity.compare.reruns import Distances
 from parity.compare.trace import Entry, Place, Trace
 from parity.compare.verdict import Inconclusive, Misuse
 from parity.golden.store import Keep, Kept
@@ -45,12 +45,14 @@ def encode_run(recorded: Recorded, keep: Keep) -> dict[str, Any]:
         "trace": [_encode_entry(place, entry, recorded, keep) for place, entry in recorded.run.trace],
         "calls": [_encode_call(call, recorded.pulled.get(n), keep) for n, call in enumerate(recorded.run.calls)],
         "reruns": len(recorded.reruns),
+        "sequence": recorded.run.trace.sequence,
     }
 
 
 def decode_run(content: Mapping[str, Any], kept: Kept) -> Expectation:
     """The inverse, as a case expects it."""
     trace, wide = Trace(), Trace()
+    trace.sequence = None if content["sequence"] is None else tuple(content["sequence"])
     distances: list[dict[Place, float]] = [{} for _ in range(content["reruns"])]
     for entry in content["trace"]:
         place = Place(*entry["at"])

@@ -11,8 +11,8 @@ from typing import Any
 from parity.checks.case import Case, Program, Run
 from parity.checks.registry import Check, Example
 from parity.compare.bounds import BOUNDS
-from parity.compare.judge import distances, is_native
 from parity.compare.probes import pull_back
+from parity.compare.reruns import distances, is_native
 from parity.compare.trace import Trace
 from parity.compare.verdict import Divergence, Inconclusive, Misuse
 from parity.conditions import judging
