@@ -10,8 +10,8 @@ from parity.cli import main
 from parity.pairs import registry
 from parity.pairs.parameters import ParameterLink
 
-NIGHTLY = ("example", "latent_attn_med", "latent_attn_tiny")
-PAIRS = ["fast", "latent_attn_small", *(pytest.param(name, marks=pytest.mark.nightly) for name in NIGHTLY)]
+NIGHTLY = ("example", "latent_attn_med", "latent_attn_small", "latent_attn_tiny")
+PAIRS = ["fast", *(pytest.param(name, marks=pytest.mark.nightly) for name in NIGHTLY)]
 
 
 @pytest.mark.parametrize("pair", PAIRS)

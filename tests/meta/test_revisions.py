@@ -83,13 +83,13 @@ def test_a_fault_between_two_revisions_is_named_and_a_refactor_is_not(project: P
     since = ("run", "glance", "--check", "forward", "--examples", "2", "--against-revision", "HEAD")
 
     edit(project, ENCODE, FAULT)  # not committed: that is what today's code means
-    for arguments in (since, ("run", "glance", "--against", golden, "--check", "forward")):
+    for arguments in (since, ("run", "glance", "--check", "forward", "--against", golden)):
         code, said = parity(*arguments)
         assert code == 1, said
         assert "DIVERGENT  glance / forward   cpu float64" in said
         assert "first divergence  input of flat   (component 'flat', candidate 'policy.flat')" in said
         assert "note: reference: the code before; candidate: today's" in said
-    assert "python -m parity run glance --against-revision HEAD --import glance --check forward" in parity(*since)[1]
+        assert f"python -m parity run glance {' '.join(arguments[-2:])} --import glance --check forward" in said
 
     edit(project, FAULT, REFACTOR)
     commit(project)
