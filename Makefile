@@ -22,7 +22,7 @@ PYTEST := $(BIN)/pytest --hypothesis-profile=$(PROFILE) --parity-report=reports
 # Benchmarks mean nothing beside other processes, so parallel runs switch them off instead of being warned about them.
 PARALLEL := -n $(WORKERS) --dist worksteal --benchmark-disable
 
-.PHONY: help setup parity test lint nightly faults false-alarms bench parity-gpu clean
+.PHONY: help setup parity parity-changed test lint nightly faults false-alarms bench parity-gpu clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,10 @@ $(STAMP): pyproject.toml setup.py constraints.txt
 
 parity: $(STAMP) ## Judge every built-in pair; writes reports/parity.{json,md,html}
 	$(PYTEST) tests/parity -m parity $(PARALLEL)
+
+# Without pairs to judge it ends well and says so; --parity-changed=BASE compares with another revision.
+parity-changed: $(STAMP) ## Judge the built-in pairs that a change since the main branch touches
+	$(PYTEST) tests/parity -m parity --parity-changed $(PARALLEL)
 
 test: lint ## Lint, then the unit, meta and parity tests
 	$(PYTEST) -m "not nightly" $(PARALLEL)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from parity.checks.registry import Check, Example
 from parity.compare.verdict import Misuse, Verdict
@@ -24,13 +26,17 @@ class Executor:
     Args:
         cases: folder for stored cases.
         profile: hypothesis profile; None keeps a chosen one and otherwise takes ``parity-ci``.
+        weights: pair -> reference weights to judge it on, wherever they fit, instead of stress weights.
     """
 
-    def __init__(self, cases: Path, *, profile: str | None = None) -> None:
+    def __init__(
+        self, cases: Path, *, profile: str | None = None, weights: Mapping[str, dict[str, Tensor]] | None = None
+    ) -> None:
         self._cases = cases
         self._profile = profile
         self._sessions: dict[str, Session] = {}
         self._broken: dict[str, str] = {}  # pair -> why it cannot be opened
+        self._weights = dict(weights or {})
         gc.freeze()  # what was imported by now stays: walking over it at every collection took a tenth of a run
 
     def run(self, pair: Pair, cell: Cell, *, threads: int = 1, **options: Any) -> Result:
@@ -49,6 +55,10 @@ class Executor:
         """Judge one cell on the example that was stored in a file."""
         result = self._within_limit(pair, cell, lambda session: replay(session, cell, example, check=check))
         return dataclasses.replace(result, reproduce=reproduce_command(result, stored, source=pair.source))
+
+    def weights_used(self, pair: str) -> dict[str, int]:
+        """How many builds of a pair were made on given weights, and how many on stress weights."""
+        return self._sessions[pair].builds.used if pair in self._sessions else {"given": 0, "stress": 0}
 
     def _within_limit(self, pair: Pair, cell: Cell, run: Callable[[Session], Result], threads: int = 1) -> Result:
         try:
@@ -72,6 +82,7 @@ class Executor:
         if pair.name not in self._sessions:
             try:
                 self._sessions[pair.name] = Session(pair)
+                self._sessions[pair.name].builds.given = self._weights.get(pair.name)
             except Exception as error:  # recordings come from foreign code and files
                 named = "" if isinstance(error, Misuse) else f"{type(error).__name__}: "
                 self._broken[pair.name] = f"pair {pair.name!r} cannot be opened: {named}{error}"

@@ -78,7 +78,8 @@ class Report:
     """All results of a run, with what was planned and the platform it ran on.
 
     ``problems`` are faults of the run itself, one sentence each: a planned cell that did not run, a manifest that no
-    longer fits, a stale expected failure.
+    longer fits, a stale expected failure. ``notes`` are for the reader: which pairs were not planned, and why; what
+    was judged beyond the plan.
     """
 
     planned: int
@@ -86,6 +87,7 @@ class Report:
     seconds: float
     platform: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def ran(self) -> int:
@@ -108,5 +110,6 @@ class Report:
             "seconds": self.seconds,
             "platform": self.platform,
             "problems": self.problems,
+            "notes": self.notes,
             "results": [result.to_json() for result in self.results],
         }

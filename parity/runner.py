@@ -64,6 +64,10 @@ class Session:
             self.builds.pair = self.pair
         self.recordings: dict[str, Recording] = {recording.name: recording for recording in self.pair.recordings()}
 
+    def case(self, cell: Cell) -> Case:
+        """The state of judging one example."""
+        return Case(self.pair, self.builds, DTYPES[cell.dtype], cell.device, self.recordings)
+
 
 def plan(
     pairs: Iterable[Pair],
@@ -186,8 +190,7 @@ class _Judge:
                 return  # out of time: new candidates count as passing, so the smallest so far is kept
         else:
             self.examples += self.first_failure is None
-        case = Case(self.session.pair, self.session.builds, DTYPES[self.cell.dtype], self.cell.device,
-                    self.session.recordings)  # fmt: skip
+        case = self.session.case(self.cell)
         try:
             self.check.judge(case, example)
         except Exception as error:

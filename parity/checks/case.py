@@ -20,6 +20,7 @@ from parity.compare.blame import ComponentPair, blame_backward, blame_forward, d
 from parity.compare.bounds import same_bits
 from parity.compare.judge import Outcome, judge
 from parity.compare.probes import Call, Probes
+from parity.compare.reruns import Rerun
 from parity.compare.trace import Trace, comparable_probes
 from parity.compare.verdict import Divergence, DivergenceFound, Inconclusive, Misuse, Rung
 from parity.compare.watched import watched_of
@@ -37,20 +38,28 @@ Program = Callable[[Subject, Trace], None]
 
 
 @dataclass
-class _Run:
+class Run:
+    """What one run of one side let us observe: the trace, and what each component was called with."""
+
     trace: Trace
     calls: list[Call]
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """The reference's run of a program, and what its rounding is measured by, see ``judge``."""
+
+    run: Run
+    rerun: Rerun
+    wide: Callable[[], Trace]
 
 
 class _Raised(Exception):
     """A program raised; ``trace`` holds what was recorded until then."""
 
-    def __init__(
-        self, error: Exception, trace: Trace, component: str, program: Program | None = None, probed: bool = False
-    ) -> None:
+    def __init__(self, error: Exception, trace: Trace, component: str) -> None:
         super().__init__(str(error))
         self.error, self.trace, self.component = error, trace, component
-        self.program, self.probed = program, probed
 
 
 @dataclass
@@ -66,7 +75,7 @@ class Case:
     sequence: tuple[int, int] | None = None  # rows and steps of what is run, where it has both
     _outputs: bool = True  # whether probes record outputs of components
     recorded: bool = False  # whether the last program recorded anything
-    _runs: dict[Hashable, tuple[Subject, _Run]] = field(default_factory=dict)
+    _runs: dict[Hashable, tuple[Subject, Run]] = field(default_factory=dict)
 
     def recipe(self, environment: EnvironmentDescription | None = None, **system: Any) -> Recipe:
         """The pair's recipe in this case's dtype and on its device, for another environment or seed if given."""
@@ -80,12 +89,14 @@ class Case:
         *,
         probe: bool = False,
         pin: Callable[[Divergence], Program] | None = None,
+        chosen: Callable[[Trace], None] | None = None,
     ) -> None:
         """Run ``program`` on both sides and judge the candidate's trace by the reference's.
 
         With ``probe``, component outputs (and gradients) are compared as well, and an unprobed run of each side must
         give the same bits; in float64, for what watching does is no matter of the dtype. Without it, probes come in
-        only to pin a divergence; ``pin`` makes the program for that, where it is another.
+        only to pin a divergence; ``pin`` makes the program for that, where it is another. ``chosen`` is given the
+        reference's trace before anything else runs, where what it chose at random is repeated by the others.
 
         Raises:
             DivergenceFound: with the first divergence, pinned.
@@ -94,7 +105,7 @@ class Case:
         # components that were only inferred pin, and decide nothing; values that a user watches do
         self._outputs = not self.pair.infer_components
         probe = probe and (self._outputs or bool(watched_of(self.pair.name)))
-        outcome, runs = self._compare(program, sides, probe)
+        outcome, runs = self._compare(program, sides, probe, chosen)
         self.recorded = bool(runs["reference"].trace.without_probes().entries)
         if probe and self.dtype == torch.float64:
             self._prove_non_interference(program, sides, runs)
@@ -214,7 +225,25 @@ class Case:
         """Let go of all runs."""
         self._runs.clear()
 
-    def _compare(self, program: Program, sides: Sides, probe: bool) -> tuple[Outcome, dict[str, _Run]]:
+    def _compare(
+        self, program: Program, sides: Sides, probe: bool, chosen: Callable[[Trace], None] | None = None
+    ) -> tuple[Outcome, dict[str, Run]]:
+        expected = self._expect(program, sides, probe)
+        reference = expected.run
+        if chosen is not None:
+            chosen(reference.trace)
+        try:
+            candidate = self._run(program, sides.candidate, probe)
+        except _Raised as raised:
+            return self._before(raised, expected, sides), {"reference": reference}
+        mine, theirs = reference.trace, candidate.trace
+        if probe and self.pair.infer_components:
+            mine, theirs = comparable_probes(mine, theirs)
+        outcome = judge(mine, theirs, rerun=expected.rerun, wide=expected.wide)
+        return outcome, {"reference": reference, "candidate": candidate}
+
+    def _expect(self, program: Program, sides: Sides, probe: bool) -> Expectation:
+        """Run the reference."""
         try:
             reference = self._run(program, sides.reference, probe)
         except _Raised as raised:
@@ -222,40 +251,24 @@ class Case:
                 f"the reference raised {type(raised.error).__name__} in phase {raised.trace.phase!r}: {raised.error}; "
                 "a pair needs a reference that runs on every legal input"
             ) from raised.error
-        try:
-            candidate = self._run(program, sides.candidate, probe)
-        except _Raised as raised:
-            return self._before(raised, reference, sides), {"reference": reference}
-        mine, theirs = reference.trace, candidate.trace
-        if probe and self.pair.infer_components:
-            mine, theirs = comparable_probes(mine, theirs)
-        outcome = judge(
-            mine,
-            theirs,
+        return Expectation(
+            reference,
             rerun=lambda number: self._run(program, sides.reference, probe, twin=number).trace,
             wide=lambda: self._run(program, self.builds.wide(sides.reference), probe).trace,
         )
-        return outcome, {"reference": reference, "candidate": candidate}
 
-    def _before(self, raised: _Raised, reference: _Run, sides: Sides) -> Outcome:
+    def _before(self, raised: _Raised, expected: Expectation, sides: Sides) -> Outcome:
         """What differs before the candidate raises is nearer to the cause than the place where it raises."""
-        crash, program = self._raised(raised, sides.candidate), raised.program
-        if program is None:
-            return Outcome(divergence=crash)
+        crash = self._raised(raised, sides.candidate)
         until = Trace()
-        until.entries = {place: e for place, e in reference.trace if place in raised.trace.entries}
-        outcome = judge(
-            until,
-            raised.trace,
-            rerun=lambda number: self._run(program, sides.reference, raised.probed, twin=number).trace,
-            wide=lambda: self._run(program, self.builds.wide(sides.reference), raised.probed).trace,
-        )
+        until.entries = {place: e for place, e in expected.run.trace if place in raised.trace.entries}
+        outcome = judge(until, raised.trace, rerun=expected.rerun, wide=expected.wide)
         if outcome.divergence is None:
             return Outcome(divergence=crash)
         note = f"later it {crash.candidate}"
         return Outcome(divergence=dataclasses.replace(outcome.divergence, notes=(*outcome.divergence.notes, note)))
 
-    def _run(self, program: Program, subject: Subject, probe: bool, *, twin: int | None = None) -> _Run:
+    def _run(self, program: Program, subject: Subject, probe: bool, *, twin: int | None = None) -> Run:
         """Run a copy of the subject, or an ulp-moved twin, from fixed random state: all runs see the same stream.
 
         A run that nothing watches is kept: several contracts of one example may start from the same expectation.
@@ -269,7 +282,7 @@ class Case:
 
     def _run_anew(
         self, program: Program, subject: Subject, probe: bool, twin: int | None, *, copy: bool = False
-    ) -> _Run:
+    ) -> Run:
         original, trace = subject, Trace()
         trace.sequence = self.sequence
         subject = subject.copy() if twin is None else subject.twin(twin)
@@ -284,10 +297,10 @@ class Case:
             except (DivergenceFound, Inconclusive, Misuse):
                 raise
             except Exception as error:
-                raise _Raised(error, trace, probes.active[-1] if probes.active else "", program, probe) from error
+                raise _Raised(error, trace, probes.active[-1] if probes.active else "") from error
         if probes.stale:  # something was written into in place: keep copies this time
             return self._run_anew(program, original, probe, twin, copy=True)
-        return _Run(trace, probes.calls)
+        return Run(trace, probes.calls)
 
     def _raised(self, raised: _Raised, subject: Subject) -> Divergence:
         frames = traceback.extract_tb(raised.error.__traceback__)
@@ -310,7 +323,7 @@ class Case:
             notes=(f"raised in {frame.name} ({frame.filename.rpartition('/')[2]}, line {frame.lineno})",),
         )
 
-    def _prove_non_interference(self, program: Program, sides: Sides, runs: dict[str, _Run]) -> None:
+    def _prove_non_interference(self, program: Program, sides: Sides, runs: dict[str, Run]) -> None:
         for side, run in runs.items():
             bare = self._run(program, getattr(sides, side), probe=False).trace
             watched = run.trace.without_probes()
@@ -327,7 +340,7 @@ class Case:
                         "not depend on being watched, so nothing was judged"
                     )
 
-    def _blame(self, divergence: Divergence, sides: Sides, runs: dict[str, _Run]) -> Divergence:
+    def _blame(self, divergence: Divergence, sides: Sides, runs: dict[str, Run]) -> Divergence:
         if divergence.kind == "raised" or "candidate" not in runs or divergence.component not in self._names:
             return divergence
         components = self._components(sides)

@@ -36,17 +36,10 @@ def _judge(case: Case, example: Example) -> None:
     shapes = {name: value.detach() for name, value in reference.policy.named_parameters()}
     candidate.to_reference = lambda values: parameters.to_reference(values, shapes)
     sides = Sides(reference, candidate, parameters)
-
-    def program(subject: Subject, trace: Trace) -> None:
-        trace.phase = "build"
-        for name, value in subject.to_reference(dict(subject.policy.named_parameters())).items():
-            home = case.pair.home(name)
-            trace.record(name, value, component=home, judged="exact")
-
     # without keyed generators construction order decides the bits, and only the laws below can be compared
     can = case.pair.capabilities
     if can & {"keyed_init", "initial_bits"}:
-        case.parity(program, sides)
+        case.parity(lambda subject, trace: record_weights(case, subject, trace), sides)
     if "initial_law" in can:
         _same_law(case, sides)
     # without keyed generators a policy may copy weights on purpose, as a target network does: then both must
@@ -56,6 +49,13 @@ def _judge(case: Case, example: Example) -> None:
     # weights from a file do not depend on the seed, on either side
     seeded = "keyed_init" in can or _changes(reference, case.builds.build("reference", changed))
     _seed_matters(candidate, again, other, threads_kept, seeded)
+
+
+def record_weights(case: Case, subject: Subject, trace: Trace) -> None:
+    """Record a side's weights, to be compared bit by bit."""
+    trace.phase = "build"
+    for name, value in subject.to_reference(dict(subject.policy.named_parameters())).items():
+        trace.record(name, value, component=case.pair.home(name), judged="exact")
 
 
 def _same_law(case: Case, sides: Sides) -> None:

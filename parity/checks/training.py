@@ -21,6 +21,7 @@ from parity.pairs.builds import Subject
 from parity.pairs.recipe import Pair, Recording
 
 LONG_UPDATES = 20
+INDICES = "indices"  # of the segments in a minibatch
 
 
 def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy[Example]:
@@ -75,20 +76,18 @@ def _judge(case: Case, example: Example) -> None:
 
         def program(subject: Subject, trace: Trace) -> None:
             # narrow floats fork at the first draw beside a tie, so they make the choices of the first reference run
-            free = case.dtype == torch.float64 or not choices.complete
-            kept = choices if free and not choices.complete else None
-            watch = _Watch(case, subject, trace, only, kept, settings["minibatch_size"])
+            free = case.dtype == torch.float64 or not choices.known
+            watch = _Watch(case, subject, trace, only, settings["minibatch_size"])
             replay = None if free else training.replay(choices.actions, choices.indices)
             trainer = training.start(subject.policy, subject.recipe.environment, settings, watcher=watch, replay=replay)
             for update in range(example["updates"] if only is None else only + 1):
                 watch.begin(update)
                 trainer.rollout()
                 trainer.update()
-            choices.complete = True
 
         return program
 
-    case.parity(train(None), sides, pin=lambda found: train(found.update or 0))
+    case.parity(train(None), sides, pin=lambda found: train(found.update or 0), chosen=choices.read)
 
 
 class _Choices:
@@ -97,17 +96,20 @@ class _Choices:
     def __init__(self) -> None:
         self.actions: list[Tensor] = []
         self.indices: list[Tensor] = []
-        self.complete = False
+        self.known = False
+
+    def read(self, trace: Trace) -> None:
+        """Take them from the trace of the whole training."""
+        for key, found in ((ACTIONS, self.actions), (INDICES, self.indices)):
+            found += [entry.value for place, entry in trace if place.key == key]
+        self.known = True
 
 
 class _Watch:
     """Records one side's training: after each update its weights and losses, or everything about one update."""
 
-    def __init__(
-        self, case: Case, subject: Subject, trace: Trace, only: int | None, choices: _Choices | None, minibatch: int
-    ) -> None:
-        self.case, self.subject, self.trace, self.only, self.choices = case, subject, trace, only, choices
-        self.minibatch = minibatch
+    def __init__(self, case: Case, subject: Subject, trace: Trace, only: int | None, minibatch: int) -> None:
+        self.case, self.subject, self.trace, self.only, self.minibatch = case, subject, trace, only, minibatch
 
     def begin(self, update: int) -> None:
         """Move the cursor to an update."""
@@ -118,8 +120,6 @@ class _Watch:
 
     def on_rollout_step(self, update: int, step: int, td: TensorDictBase) -> None:
         """What the policy did and thought of it."""
-        if self.choices is not None:
-            self.choices.actions.append(td[ACTIONS].clone())
         self.trace.step = step
         self.trace.record(ACTIONS, td[ACTIONS], judged="sampled")
         scale = float(td[FULL_LOG_PROBS].abs().max())
@@ -137,10 +137,8 @@ class _Watch:
 
     def on_minibatch(self, update: int, minibatch: int, data: Any, losses: Any) -> None:
         """Which segments, and the losses."""
-        if self.choices is not None:
-            self.choices.indices.append(data.indices.clone())
         self.trace.minibatch, self.trace.phase = minibatch, "forward"
-        self.trace.record("indices", data.indices, judged="sampled")
+        self.trace.record(INDICES, data.indices, judged="sampled")
         for name, value in losses.detached().items():
             # ratios and normalised advantages, whose means these are, lie around 1
             self.trace.record(name, value, component="losses", scale=max(1.0, abs(float(value))))

@@ -30,12 +30,40 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     run.add_argument("--seed", metavar="N", type=_count(0), help="draw other examples than the profile's fixed ones")
     run.add_argument("--examples", metavar="N", type=_count(1), help="examples per check, instead of the profile's")
+    run.add_argument(
+        "--budget", metavar="SECONDS", type=_count(1), help="spend what the plan leaves of them on more examples"
+    )
+    run.add_argument(
+        "--weights",
+        metavar="FILE",
+        type=Path,
+        help="judge on these weights instead of stress weights: a safetensors state of the reference, or a checkpoint",
+    )
     run.add_argument("--profile", choices=sorted(PROFILES), default=DEFAULT_PROFILE, help="hypothesis profile")
     run.add_argument("--example", metavar="FILE", type=Path, help="judge this stored case only")
     run.add_argument("--json", metavar="FILE", type=Path, help="write the report there")
     run.add_argument("--report", metavar="DIR", type=Path, help="write parity.json, .md, .html and cases/ there")
     _add_imports(run)
+    _add_against(run)
     run.set_defaults(command=_later("run", "run"))
+
+    record = commands.add_parser("record", help="keep a golden trace of one side, to judge later code by")
+    record.add_argument("pair", metavar="PAIR", help="name of a registered pair")
+    record.add_argument("--to", metavar="FILE", type=Path, required=True, help="the recording, a safetensors file")
+    record.add_argument("--side", choices=("reference", "candidate"), default="candidate", help="default: candidate")
+    record.add_argument("--check", metavar="GLOB", default="*", help="only with checks of matching name")
+    record.add_argument(
+        "--examples", metavar="N", type=_count(1), default=3, help="of a check, times its share (default: 3)"
+    )
+    record.add_argument("--seed", metavar="N", type=_count(0), default=0, help="draws the examples (default: 0)")
+    record.add_argument("--origin", metavar="TEXT", help="where the code comes from (default: its git revision)")
+    _add_imports(record)
+    record.set_defaults(command=_later("record", "keep"))
+
+    mapping = commands.add_parser("map", help="infer which parameter of one side is which of the other")
+    mapping.add_argument("pair", metavar="PAIR", help="name of a registered pair")
+    _add_imports(mapping)
+    mapping.set_defaults(command=_later("map", "show"))
 
     train = commands.add_parser("train", help="train a pair's sides")
     train.add_argument("agent", metavar="AGENT", help="name of a registered pair")
@@ -119,6 +147,27 @@ def _add_imports(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help="module or file to import first, for the pairs in it; may be given several times",
+    )
+
+
+def _add_against(run: argparse.ArgumentParser) -> None:
+    group = run.add_argument_group("before and after", "judge one side by itself at another time")
+    source = group.add_mutually_exclusive_group()
+    source.add_argument("--against", metavar="FILE", type=Path, help="judge today's code by this recording")
+    source.add_argument(
+        "--against-revision", metavar="REV", help="judge today's code by that of another revision of its git repository"
+    )
+    group.add_argument(
+        "--side",
+        choices=("reference", "candidate"),
+        help="side to judge (default: the recorded one; candidate for a revision)",
+    )
+    group.add_argument(
+        "--renamed", metavar="OLD=NEW", action="append", default=[], help="a parameter that changed its name meanwhile"
+    )
+    group.add_argument("--repository", metavar="DIR", type=Path, help="of the revision (default: that of the code)")
+    group.add_argument(
+        "--time-limit", metavar="SECONDS", type=_count(1), default=600, help="to record a revision (default: 600)"
     )
 
 

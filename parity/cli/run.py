@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import time
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
 from parity.checks.catalogue import all_checks
+from parity.cli.on_weights import judge_on
 from parity.cli.progress import Progress
 from parity.compare.verdict import Misuse
 from parity.conditions import judging
@@ -23,24 +25,35 @@ from parity.report.terminal import render
 from parity.report.written import write_all
 from parity.results import Report, Result
 from parity.runner import plan, require_cells
+from parity.suite.budget import Judged, spend, together
 from parity.suite.options import DEFAULT_REPORTS
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Judge, show and store; the exit code is the report's."""
+    if arguments.against is not None or arguments.against_revision is not None:
+        from parity.cli.against import judge_against
+
+        return _finish(judge_against(arguments), arguments)
     started = time.perf_counter()
     pairs = select_pairs(arguments.pair)
     select_names(arguments.check, all_checks(), "check")
-    executor = Executor((arguments.report or DEFAULT_REPORTS) / "cases", profile=arguments.profile)
+    cases = (arguments.report or DEFAULT_REPORTS) / "cases"
+    if arguments.weights is not None:
+        return _finish(judge_on(arguments, pairs, cases), arguments)
+    executor = Executor(cases, profile=arguments.profile)
     if arguments.example is not None:
         results = [_replay(arguments, pairs, executor)]
-        planned, device = 1, results[0].device
+        planned, device, notes = 1, results[0].device, []
     else:
-        planned, results = _judge(arguments, pairs, executor)
+        planned, results, notes = _judge(arguments, pairs, executor)
         device = arguments.device
     with judging(device, profile=arguments.profile):
         platform = platform_info((device,))
-    report = Report(planned, results, time.perf_counter() - started, platform)
+    return _finish(Report(planned, results, time.perf_counter() - started, platform, notes=notes), arguments)
+
+
+def _finish(report: Report, arguments: argparse.Namespace) -> int:
     print(render(report))
     if arguments.json is not None:
         write_report(report, arguments.json)
@@ -51,7 +64,9 @@ def run(arguments: argparse.Namespace) -> int:
     return report.exit_code
 
 
-def _judge(arguments: argparse.Namespace, pairs: list[Pair], executor: Executor) -> tuple[int, list[Result]]:
+def _judge(arguments: argparse.Namespace, pairs: list[Pair], executor: Executor) -> tuple[int, list[Result], list[str]]:
+    """How many cells were planned, their results, and notes on them."""
+    until = time.perf_counter() + (arguments.budget or 0)
     by_name = {pair.name: pair for pair in pairs}
     with profile_in_force(arguments.profile):  # by night more is planned
         cells = plan(pairs, checks=arguments.check, devices=(arguments.device,))
@@ -63,13 +78,18 @@ def _judge(arguments: argparse.Namespace, pairs: list[Pair], executor: Executor)
             result = executor.run(by_name[cell.pair], cell, seed=arguments.seed, max_examples=arguments.examples)
             progress.ended(result)
             results.append(result)
-    return len(cells), results
+    if arguments.budget is None:
+        return len(cells), results, []
+    extra = spend([Judged(r, partial(executor.run, by_name[r.pair], r.cell)) for r in results], until)
+    beyond = {result.cell: result for result in extra.results}
+    results = [together(result, beyond[result.cell]) if result.cell in beyond else result for result in results]
+    return len(cells), results, [extra.describe()]
 
 
 def _replay(arguments: argparse.Namespace, pairs: list[Pair], executor: Executor) -> Result:
     file: Path = arguments.example
-    if arguments.seed is not None or arguments.examples is not None:
-        raise Misuse(f"--example {file} fixes the example; leave --seed and --examples out")
+    if any(given is not None for given in (arguments.seed, arguments.examples, arguments.budget)):
+        raise Misuse(f"--example {file} fixes the example; leave --seed and --examples out, and --budget")
     stored = load_case(file)
     cell = stored.cell
     pair = next((pair for pair in pairs if pair.name == cell.pair), None)

@@ -83,7 +83,9 @@ def blame_backward(
         if pair is None:
             continue
         for call in (call for call in reference_calls if call.component == name and call.gradients):
-            mine, _ = pull_back(pair.reference, call.inputs, call.gradients, call.keywords)
+            mine = call.pulled
+            if mine is None:
+                mine, _ = pull_back(pair.reference, call.inputs, call.gradients, call.keywords)
             try:
                 theirs, _ = pull_back(pair.candidate, call.inputs, call.gradients, call.keywords)
             except Exception as error:

@@ -16,11 +16,9 @@ from torch import Tensor
 from parity.compare.bounds import BOUNDS, Bounds, rms, same_bits, ulp_distance
 from parity.compare.diagnosis import likely_cause
 from parity.compare.picture import pictures, trajectory
+from parity.compare.reruns import Rerun, base_of, finite, is_native, moved_by
 from parity.compare.trace import Entry, Place, Trace
 from parity.compare.verdict import RUNG_ORDER, Divergence, Inconclusive, Rung
-
-Rerun = Callable[[int], Trace]
-"""Makes the trace of the reference with every weight and float input moved by one ulp; the argument numbers it."""
 
 #: A leaf within this share of the bound so far is settled; above it, reruns sharpen the margin that is reported.
 SETTLED = 0.5
@@ -91,7 +89,7 @@ def judge(
         if isinstance(entry.value, Tensor):
             if same_bits(entry.value, candidate.entries[place].value):
                 continue
-            if entry.judged == "sampled" and _is_native(reference):
+            if entry.judged == "sampled" and is_native(reference):
                 continue
             open_places.append(place)
     if open_places:
@@ -126,17 +124,6 @@ def _without_unmatched_probes(other: Trace, trace: Trace) -> Trace:
         place: entry for place, entry in trace if not (entry.from_probe and (place.phase, place.component) in unmatched)
     }
     return rest
-
-
-def _is_native(trace: Trace) -> bool:
-    """True when the trace's floats are narrower than float64."""
-    return any(
-        isinstance(entry.value, Tensor)
-        and entry.value.is_floating_point()
-        and entry.value.dtype != torch.float64
-        and entry.judged == "value"
-        for _, entry in trace
-    )
 
 
 def _first_structural(reference: Trace, candidate: Trace) -> tuple[Place, Divergence] | None:
@@ -237,7 +224,7 @@ class _Measure:
     ) -> None:
         self.places, self.reference, self.candidate = places, reference, candidate
         self.reruns, self.bounds = reruns, bounds
-        self.native = _is_native(reference)
+        self.native = is_native(reference)
         self.made = 0
         self.wide: Trace | None = None
         if any(self.rung(place) is Rung.NOISE_FLOOR for place in places):
@@ -255,15 +242,11 @@ class _Measure:
             return Rung.ENSEMBLE
         return Rung.NOISE_FLOOR if self.native else Rung.FLOAT64
 
-    def _base(self, place: Place) -> Trace:
-        """What distances are taken to: the reference, in float64 where rounding is what is measured."""
-        return self.wide if self.wide is not None and self.rung(place) is Rung.NOISE_FLOOR else self.reference
-
     def _distance(self, entry: Entry, place: Place) -> float:
-        base = self._base(place).entries.get(place)
+        base = base_of(place, self.reference, self.wide).entries.get(place)
         if base is None or base.value.shape != entry.value.shape:
             raise Inconclusive(f"{place.component}/{place.key}: the float64 reference recorded no such leaf")
-        return rms(_finite(entry.value, base.value))
+        return rms(finite(entry.value, base.value))
 
     def _first_floor(self, place: Place) -> float:
         entry = self.reference.entries[place]
@@ -329,21 +312,14 @@ class _Measure:
     def _rerun(self, number: int) -> None:
         self.made = number + 1
         for on_candidate, rerun in enumerate(self.reruns):
-            moved = rerun(number) if rerun is not None else None
-            for place in self.places if moved is not None else ():
-                entry = moved.entries.get(place) if moved is not None else None
-                if entry is not None and entry.value.is_floating_point():
-                    own = self.candidate if on_candidate else self._base(place)
-                    distance = rms(_finite(entry.value, own.entries[place].value))
+            moved = rerun(number) if rerun is not None else {}
+            for place in self.places:
+                own = self.candidate if on_candidate else base_of(place, self.reference, self.wide)
+                distance = moved_by(moved, place, own)
+                if distance is not None:
                     # eps x rms of the leaf comes on top of the float64 floor, inside it on the native one
                     extra = 0.0 if self.rung(place) is Rung.NOISE_FLOOR else self._first_floor(place)
                     self.floor[place] = max(self.floor[place], distance + extra)
-
-
-def _finite(value: Tensor, base: Tensor) -> Tensor:
-    """Value - base in float64, 0 where both are the same infinity."""
-    wide, other = value.to(torch.float64), base.to(torch.float64)
-    return torch.where(wide == other, torch.zeros_like(wide), wide - other)
 
 
 def _pointwise(
@@ -360,7 +336,7 @@ def _pointwise(
 ) -> Divergence:
     """Describe a leaf that differs by its worst element."""
     mine, theirs = reference.value, candidate.value
-    difference = _finite(theirs, mine).abs()
+    difference = finite(theirs, mine).abs()
     if index is None:
         worst = int(difference.argmax()) if difference.numel() else 0
         index = tuple(int(axis) for axis in torch.unravel_index(torch.tensor(worst), mine.shape))

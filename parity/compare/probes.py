@@ -40,6 +40,7 @@ class Call:
     keywords: Mapping[str, Any] = field(default_factory=dict)
     gradients: dict[int, Tensor] = field(default_factory=dict)
     mask: int | None = None
+    pulled: Mapping[int, Tensor] | None = None  # of a recorded call: what ``pull_back`` gave for its inputs
 
     @property
     def given(self) -> tuple[Any, ...]:

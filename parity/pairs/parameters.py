@@ -31,7 +31,8 @@ class ParameterLink:
     permute: tuple[int, ...] | None = None
 
 
-def _slices(region: Region) -> tuple[slice, ...]:
+def slices(region: Region) -> tuple[slice, ...]:
+    """A region as an index."""
     return tuple(slice(start, stop) for start, stop in region)
 
 
@@ -45,8 +46,8 @@ class ParameterMap:
         """Lay reference-shaped values out in the candidate's shapes (``candidate`` gives names and shapes)."""
         out = {name: torch.empty_like(value) for name, value in candidate.items()}
         for link in self.links:
-            value = reference[link.reference][_slices(link.reference_region)]
-            region = out[link.candidate][_slices(link.candidate_region)]
+            value = reference[link.reference][slices(link.reference_region)]
+            region = out[link.candidate][slices(link.candidate_region)]
             region.copy_((value.permute(link.permute) if link.permute else value).reshape(region.shape))
         return out
 
@@ -61,9 +62,9 @@ class ParameterMap:
             target = out.setdefault(
                 link.reference, torch.empty(reference[link.reference].shape, dtype=source.dtype, device=source.device)
             )
-            region = target[_slices(link.reference_region)]
+            region = target[slices(link.reference_region)]
             view = region.permute(link.permute) if link.permute else region
-            view.copy_(source[_slices(link.candidate_region)].reshape(view.shape))
+            view.copy_(source[slices(link.candidate_region)].reshape(view.shape))
         return out
 
     def candidate_names(self, reference_name: str) -> tuple[str, ...]:
@@ -95,7 +96,7 @@ def declared_map(links: Iterable[ParameterLink], reference: nn.Module, candidate
                     f"the parameter map links {side} parameter {name!r}, which does not exist there; it has "
                     f"{', '.join(sorted(covered[side])[:8])}, ..."
                 )
-            view = covered[side][name][_slices(region)]
+            view = covered[side][name][slices(region)]
             view += 1
             sizes.append(view.numel())
         if sizes[0] != sizes[1]:

@@ -61,6 +61,12 @@ def registered_pairs() -> dict[str, Pair]:
     return pairs
 
 
+def module_of(pair: Pair) -> str:
+    """The module that an entry point names for a pair; empty for one that was registered by hand, or not at all."""
+    points = (point for point in entry_points(group=GROUP) if _load(point) is pair)
+    return next((point.value.partition(":")[0] for point in points), "")
+
+
 def shipped_pairs() -> list[Pair]:
     """The pairs that this package itself offers, which its manifest speaks of.
 

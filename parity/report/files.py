@@ -19,6 +19,15 @@ class ReportError(Exception):
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all, creating its folder.
+
+    Raises:
+        ReportError: the file system refuses.
+    """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all, creating its folder.
 
     Raises:
@@ -28,8 +37,8 @@ def write_text(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
             os.chmod(temporary, 0o644)  # mkstemp makes files that nobody else may read
             os.replace(temporary, path)
         except BaseException:

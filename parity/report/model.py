@@ -73,7 +73,8 @@ def read_report(path: Path) -> Report:
     if content["ran"] != len(results):
         raise ReportError(f"{path} is not {_WHAT}: it says {content['ran']} cells ran and holds {len(results)} results")
     problems = [str(problem) for problem in content.get("problems", [])]
-    return Report(content["planned"], results, float(content["seconds"]), content["platform"], problems)
+    notes = [str(note) for note in content.get("notes", [])]
+    return Report(content["planned"], results, float(content["seconds"]), content["platform"], problems, notes)
 
 
 def _read_result(content: Any, path: Path) -> Result:

@@ -35,7 +35,8 @@ def totals(report: Report) -> str:
     parts = [f"{counts[verdict]} {verdict}" for verdict in map(str, Verdict) if counts[verdict]]
     if expected:
         parts.append(f"{len(expected)} failed as expected")
-    return f"planned {report.planned}, ran {report.ran}" + (f": {', '.join(parts)}" if parts else "")
+    line = f"planned {report.planned}, ran {report.ran}" + (f": {', '.join(parts)}" if parts else "")
+    return "\n".join([line, *report.notes])
 
 
 def margin_line(report: Report) -> str:

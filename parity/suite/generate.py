@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import pytest
 
@@ -15,9 +16,10 @@ from parity.pairs.recipe import Pair
 from parity.pairs.registry import GROUP, registered_pairs
 from parity.report.describe import describe
 from parity.results import Cell, Result
+from parity.suite.budget import Judged
 from parity.suite.expected import expectation
 from parity.suite.options import DEVICES, OPTIONS, Options
-from parity.suite.record import RESULT
+from parity.suite.record import JUDGED, RESULT
 
 _EXECUTOR = pytest.StashKey[Executor]()
 
@@ -76,7 +78,11 @@ def _judge(config: pytest.Config, pair: Pair, check: Check, cell: Cell) -> Resul
     if cell.device not in options.devices:  # it would have been skipped, had a GPU not been required
         reason = f"--parity-require-gpu asks for device {cell.device}; select it with --parity-device={cell.device}"
         return unjudged(cell, Verdict.INCONCLUSIVE, reason)
-    return _expect(_executor(config, options).run(pair, cell, check=check), options)
+    executor = _executor(config, options)
+    result = executor.run(pair, cell, check=check)
+    again = partial(executor.run, pair, cell, check=check)
+    config.stash.setdefault(JUDGED, []).append(Judged(result, lambda **drawn: _expect(again(**drawn), options)))
+    return _expect(result, options)
 
 
 def _executor(config: pytest.Config, options: Options) -> Executor:

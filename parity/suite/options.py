@@ -27,6 +27,8 @@ class Options:
     pairs: str = "*"
     report: Path | None = None
     expected: tuple[ExpectedFailure, ...] = ()
+    budget: float | None = None  # seconds of the whole run; what the plan leaves of them goes into more examples
+    changed: str | None = None  # base of a change: only pairs that it touches are judged; empty: the main branch
 
     @property
     def cases(self) -> Path:
@@ -80,6 +82,20 @@ def add_options(parser: pytest.Parser) -> None:
         help="lines 'pair/check/dtype reason' (globs allowed) of cells that are known to fail; a line that no longer "
         "holds is an error",
     )
+    group.addoption(
+        "--parity-budget",
+        metavar="SECONDS",
+        type=float,
+        help="once everything planned has run, spend the rest of so many seconds on more examples, drawn afresh",
+    )
+    group.addoption(
+        "--parity-changed",
+        metavar="BASE",
+        nargs="?",
+        const="",
+        help="judge only pairs that a change touches: what they import or read, or the harness, changed since BASE, "
+        "committed or not (default: since the work left the main branch); write --parity-changed=BASE",
+    )
 
 
 def read_options(config: pytest.Config) -> Options:
@@ -104,4 +120,6 @@ def read_options(config: pytest.Config) -> Options:
         pairs=given("--parity-pairs"),
         report=Path(report) if report else None,
         expected=failures,
+        budget=given("--parity-budget"),
+        changed=given("--parity-changed"),
     )

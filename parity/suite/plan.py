@@ -26,6 +26,7 @@ class Plan:
     unselected: int = 0  # cells of a device that was not selected
     problems: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    left_out: str = ""  # which pairs a change does not touch
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able mapping, to cross from a worker."""
@@ -124,7 +125,7 @@ def _filtered(config: pytest.Config, options: Options) -> bool:
     """True when the user asked for some of the tests only."""
     given = [getattr(config.option, name, None) for name in ("keyword", "deselect", "lf", "stepwise", "ignore")]
     globs = (options.checks, options.pairs) != ("*", "*")
-    return any(given) or globs or getattr(config.option, "markexpr", "") not in _WHOLE
+    return any(given) or globs or options.changed is not None or getattr(config.option, "markexpr", "") not in _WHOLE
 
 
 def _compare_with_manifest(plan: Plan, cells: list[Cell], options: Options) -> None:

@@ -2,46 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
+from guide import FILES, write_project
 
-import parity.agents
 from parity.agents.metta_agent import AGENT_TYPES
 from parity.compare.verdict import Verdict
 from parity.conditions import judging
 from parity.pairs.recipe import Pair
-from parity.resources import fixture
 from parity.results import Result
 from parity.runner import Session, plan, run_cell
-
-GUIDE = Path(parity.agents.__file__).with_name("README.md").read_text(encoding="utf-8")
-FILES = {match[1]: match[2] for match in re.finditer(r"```python\n# (\w+\.py)\n(.*?)```", GUIDE, flags=re.S)}
-SMALL = {"look": {"out_features": 24}, "critic_1": {"out_features": 32}, "actor_1": {"out_features": 16}}
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The guide's files, and a YAML such as its reader has: `fast` without its convolutions, small."""
-    content = yaml.safe_load(fixture("agents", "fast.yaml").read_text(encoding="utf-8"))
-    kept = content["components"]
-    names = ("_core_", "critic_1", "_value_", "actor_1", "_action_embeds_", "_action_")
-    components = {
-        "_obs_": {"_target_": "ObsTokenToBoxShaper", "sources": None},
-        "norm": {"_target_": "ObservationNormalizer", "sources": [{"name": "_obs_"}]},
-        "flat": {"_target_": "Flatten", "sources": [{"name": "norm"}]},
-        "look": {"_target_": "Linear", "sources": [{"name": "flat"}]},
-        **{name: kept[name] for name in names},
-    }
-    components["_core_"] = {**kept["_core_"], "sources": [{"name": "look"}], "output_size": 16}
-    for name, sizes in SMALL.items():
-        components[name]["nn_params"] = sizes
-    (tmp_path / "glance.yaml").write_text(yaml.safe_dump({**content, "components": components}), encoding="utf-8")
-    for name, text in FILES.items():
-        (tmp_path / name).write_text(text, encoding="utf-8")
+    write_project(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path
     AGENT_TYPES.pop("glance", None)

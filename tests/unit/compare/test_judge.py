@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from parity.compare.judge import judge
+from parity.compare.reruns import distances
 from parity.compare.trace import Trace
 from parity.compare.verdict import Inconclusive, Rung
 
@@ -40,6 +41,20 @@ def test_rounding_is_equivalent_and_says_how_near_the_bound_it_came():
     assert outcome.divergence is None
     assert outcome.rung == Rung.FLOAT64
     assert 0 < outcome.margin < 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("size", [1e-16, 1e-7, 1e-3])
+def test_distances_of_reruns_decide_as_the_reruns_themselves(dtype: torch.dtype, size: float):
+    """A recording keeps no reruns, only how far each was from what it is measured against."""
+    reference, wide = trace(x=VALUE.to(dtype)), trace(x=VALUE)
+    candidate = trace(x=(VALUE + size).to(dtype))
+    reruns = [trace(x=VALUE.to(dtype) * (1 + by * torch.finfo(dtype).eps)) for by in (1, -2, 3, 1, 1)]
+    kept = [distances(reference, rerun, wide if dtype == torch.float32 else None) for rerun in reruns]
+    by_traces = judge(reference, candidate, rerun=reruns.__getitem__, wide=lambda: wide)
+    by_distances = judge(reference, candidate, rerun=kept.__getitem__, wide=lambda: wide)
+    assert by_distances == by_traces
+    assert (by_traces.divergence is not None) == (size > 10 * torch.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("size", [1e-13, 1e-6, 1.0])

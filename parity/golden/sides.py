@@ -1,0 +1,174 @@
+"""One side of a pair as both of another, and its builds on weights that go through a tape."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from parity.checks.case import Case
+from parity.compare.verdict import Divergence, DivergenceFound, Misuse, Rung
+from parity.golden.tape import RecordingTape, Tape, TapedRecording, taped
+from parity.pairs.builds import Builds, Sides, Subject, recipe_key
+from parity.pairs.parameters import ParameterLink, ParameterMap
+from parity.pairs.recipe import ComponentLink, Pair, Recipe, Recording
+from parity.results import Cell
+from parity.runner import Session
+
+SIDES = ("reference", "candidate")
+
+
+def one_side(pair: Pair, side: str, recorded: Mapping[str, str] | None = None) -> Pair:
+    """A pair whose sides are both this one, as it was recorded and as it is.
+
+    Args:
+        pair: any pair.
+        side: which of its sides.
+        recorded: component -> module path as recorded; None while recording.
+    """
+    build, paths = getattr(pair, side), pair.paths(side)
+    links = tuple(
+        ComponentLink(name, (recorded or paths).get(name, path), path, pair.masks.get(name))
+        for name, path in paths.items()
+    )
+    hooks = tuple(lambda _side, module, hook=hook: hook(side, module) for hook in pair.fault_hooks)
+    return dataclasses.replace(
+        pair, reference=build, candidate=build, components=links, parameters=None, fault_hooks=hooks
+    )
+
+
+class OneSideBuilds(Builds):
+    """Builds of one side, on weights that a tape records or plays.
+
+    Args:
+        pair: from ``one_side``.
+        renamed: parameter, or module above several, as recorded -> as it is called today, where the two differ.
+    """
+
+    tape: Tape
+
+    def __init__(self, pair: Pair, renamed: Mapping[str, str]) -> None:
+        super().__init__(pair)
+        self._renamed = renamed
+
+    def sides(self, recipe: Recipe, weights: int | None = 0) -> Sides:
+        """The one side on what the tape gives; when recording, that is what any pair would be given."""
+        if isinstance(self.tape, RecordingTape):
+            sides = super().sides(recipe, weights)
+            self.tape.named("weights", lambda: dict(sides.reference.policy.named_parameters()))
+            return sides
+        values = self.tape.named("weights")
+        return self._keep((recipe_key(recipe), self.tape.last), lambda: self._loaded(recipe, values))
+
+    def fresh(self, recipe: Recipe) -> Sides:
+        """The one side as it is built, on the weights it begins with."""
+        sides = self._fresh(recipe)
+        mine = dict(sides.reference.policy.named_parameters())
+        recorded = self.tape.named("fresh weights", lambda: mine)
+        self._compare_parameters(recorded, {old: mine[new] for old, new in self._links(sides.reference).items()})
+        return sides
+
+    def build(self, side: str, recipe: Recipe) -> Subject:
+        """Build the side; one that is not recorded gives its values under the names that were."""
+        subject = super().build(side, recipe)
+        links = self._links(subject)
+        subject.to_reference = lambda values: {old: values[new] for old, new in links.items()}
+        return subject
+
+    def parameter_map(self, reference: torch.nn.Module, candidate: torch.nn.Module) -> ParameterMap:
+        """Every parameter to itself."""
+        return ParameterMap(tuple(ParameterLink(name, name) for name, _ in candidate.named_parameters()))
+
+    def _fresh(self, recipe: Recipe) -> Sides:
+        reference, candidate = self.build("reference", recipe), self.build("candidate", recipe)
+        return Sides(reference, candidate, self.parameter_map(reference.policy, candidate.policy))
+
+    def _links(self, subject: Subject) -> dict[str, str]:
+        """Recorded name -> today's, for every parameter of today's.
+
+        Raises:
+            Misuse: what is said to be renamed is not there.
+        """
+        names = [name for name, _ in subject.policy.named_parameters()]
+        links = {name: name for name in names}
+        for old, new in self._renamed.items():
+            found = [name for name in names if name == new or name.startswith(f"{new}.")]
+            if not found:
+                raise Misuse(f"--renamed {old}={new}: today's side has no parameter {new!r}, nor any below it")
+            for name in found:
+                del links[name]
+                links[old + name.removeprefix(new)] = name
+        return links
+
+    def _loaded(self, recipe: Recipe, values: Mapping[str, Tensor]) -> Sides:
+        sides = self._keep((recipe_key(recipe), None), lambda: self._make(recipe, None)).copy()
+        links = self._links(sides.candidate)
+        mine = dict(sides.candidate.policy.named_parameters())
+        self._compare_parameters(values, {old: mine[new] for old, new in links.items()})
+        with torch.no_grad():
+            for old, value in values.items():
+                mine[links[old]].copy_(value)
+        sides.candidate.keep()
+        return Sides(sides.candidate, sides.candidate, sides.parameters)
+
+    def _compare_parameters(self, recorded: Mapping[str, Tensor], today: Mapping[str, Tensor]) -> None:
+        """Every recorded parameter is there, of its shape, and there is no other.
+
+        Raises:
+            DivergenceFound: naming the first for which that does not hold, with what could be its new name.
+        """
+        added = [name for name in today if name not in recorded]
+        for name, value in recorded.items():
+            shape = tuple(value.shape)
+            if name not in today:
+                alike = [other for other in added if tuple(today[other].shape) == shape]
+                hint = f"; was it renamed? then add --renamed {_renaming(name, alike[0])}" if len(alike) == 1 else ""
+                others = f"it has {', '.join(added[:4])} instead" if added else "nothing came in its place"
+                raise self._structural(name, f"present, {list(shape)}", "missing", f"{others}{hint}")
+            if tuple(today[name].shape) != shape:
+                raise self._structural(name, list(shape), list(today[name].shape), "its shape changed")
+        if added:
+            raise self._structural(
+                added[0], "absent", f"present, {list(today[added[0]].shape)}", "the recorded side had no such parameter"
+            )
+
+    def _structural(self, name: str, recorded: object, today: object, note: str) -> DivergenceFound:
+        return DivergenceFound(
+            Divergence(
+                kind="structure",
+                phase="build",
+                component=self.pair.home(name),
+                key=name,
+                reference=recorded,
+                candidate=today,
+                rung=Rung.BITS,
+                notes=(f"{note}; no weights can be loaded, so nothing behind this was judged",),
+            )
+        )
+
+
+def _renaming(old: str, new: str) -> str:
+    """``OLD=NEW`` less what both end with, for a module that was renamed takes all of its parameters along."""
+    first, second = old.split("."), new.split(".")
+    while len(first) > 1 and len(second) > 1 and first[-1] == second[-1]:
+        first.pop()
+        second.pop()
+    return f"{'.'.join(first)}={'.'.join(second)}"
+
+
+class OneSideSession(Session):
+    """A pair of one side, ready to record or to be judged by a recording; the tape is changed at every example."""
+
+    def __init__(self, pair: Pair, renamed: Mapping[str, str] | None = None) -> None:
+        tape = lambda: self.builds.tape  # noqa: E731 - read at every call
+        self.builds = OneSideBuilds(pair, renamed or {})
+        self.pair = dataclasses.replace(pair, generate=taped(pair.generate, tape))
+        self.recordings: dict[str, Recording] = {
+            recording.name: TapedRecording(recording, tape) for recording in pair.recordings()
+        }
+
+    def case(self, cell: Cell) -> Case:
+        """Made by those who know what is expected."""
+        raise NotImplementedError
