@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import runpy
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,10 +138,10 @@ def test_throughput():
     assert slower.verdict is Verdict.NOT_APPLICABLE
 
 
-def test_compile():
-    project = Path(__file__).parents[2] / "meta/projects/lstm.py"
-    recurrent = runpy.run_path(str(project))["pair"]
-    assert [result.verdict for result in parity.judge(recurrent, checks="compile").results] == [Verdict.IDENTICAL]
+def test_compile(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "meta/projects")
+    lstm = importlib.import_module("lstm")
+    assert [result.verdict for result in parity.judge(lstm.pair, checks="compile").results] == [Verdict.IDENTICAL]
 
     def features(self: Any, x: Tensor) -> Tensor:
         return torch.tanh(self.body(x)) * (1.01 if torch.compiler.is_compiling() else 1.0)
