@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import importlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,6 +136,20 @@ def test_throughput():
     assert found["measured"] > 2
     slower = judged(Policy, variant(features=features), "throughput", without={"throughput"})
     assert slower.verdict is Verdict.NOT_APPLICABLE
+
+
+def test_compile(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "meta/projects")
+    lstm = importlib.import_module("lstm")
+    assert [result.verdict for result in parity.judge(lstm.pair, checks="compile").results] == [Verdict.IDENTICAL]
+
+    def features(self: Any, x: Tensor) -> Tensor:
+        return torch.tanh(self.body(x)) * (1.01 if torch.compiler.is_compiling() else 1.0)
+
+    found = judged(Policy, variant(features=features), "compile").divergence
+    assert found is not None
+    assert found["phase"] == "forward"
+    assert "without torch.compile" in found["cause"]
 
 
 def test_initial_law_and_bits():
