@@ -151,7 +151,7 @@ class Resuming:
         self.training.resume(trainer, self._paths[subject.side, subject.nudge])
         self._go_on(subject, policy, trace, trainer, watch)
 
-    def _record_counts(self, trace: Trace, trainer: Any, updates: int, component: str) -> None:
+    def _record_counts(self, trace: Trace, trainer: Any, updates: int, component: str = "") -> None:
         """How far a trainer came; whoever resumed is judged by what it must be, not by the other."""
         counts = {"updates": updates, "agent_steps": updates * self.settings["batch_size"]}
         for key, expected in counts.items():
@@ -162,7 +162,7 @@ class Resuming:
         trace.muted, trace.phase = False, "resume"
         trace.update = trace.minibatch = trace.step = None
         record_state(self.case, subject, policy, trace)
-        self._record_counts(trace, trainer, self.updates[0], "resumed at")
+        self._record_counts(trace, trainer, self.updates[0])
         states = trainer.optimizer.state_dict().items()
         for component, state in _in_order(self.case, subject.side, states):
             trace.fact("state", sorted(state), component=component)

@@ -61,7 +61,7 @@ class _PaddedConv2d(ValidConv2d):
 @CATALOGUE.fault(origin=TRACKERS, check="forward", component="cnn1", phase="forward")
 def convolution_padded_on_one_side(patch: Patcher) -> None:
     """The first convolution sees its input shifted by one cell, as uneven "same" padding does; no shape tells."""
-    patch.built("candidate", become("cnn1", _PaddedConv2d))
+    patch.built("candidate", become("cnn1.0", _PaddedConv2d))
 
 
 @CATALOGUE.fault(origin=TRACKERS, check="forward", component="cnn1", phase="forward")
@@ -97,14 +97,14 @@ class _HalfLinear(nn.Linear):
 @CATALOGUE.fault(origin=TRACKERS, check="forward", component="fc1", phase="forward")
 def half_precision_inside_fc1(patch: Patcher) -> None:
     """One layer computes in float16."""
-    patch.built("candidate", become("fc1", _HalfLinear))
+    patch.built("candidate", become("fc1.0", _HalfLinear))
 
 
 @CATALOGUE.fault(origin="the smallest error that a weight copy cannot erase", check="forward", component="fc1",
                  phase="forward")  # fmt: skip
 def one_weight_of_fc1_one_ulp_off(patch: Patcher) -> None:
     """The forward pass uses one weight a single float32 ulp larger than the parameter says."""
-    patch.built("candidate", become("fc1", NudgedLinear))
+    patch.built("candidate", become("fc1.0", NudgedLinear))
 
 
 class _Dropout(nn.Module):
