@@ -15,7 +15,7 @@ from parity.agents.interface import ACT_LOG_PROB, ACTIONS, ENV_OBS, FULL_LOG_PRO
 from parity.checks.case import Case
 from parity.checks.draw import SEEDS, SIZES, WEIGHTS, action_spaces, sized
 from parity.checks.oracles.action_space import embedding_rows, illegal_pairs, legal_pairs
-from parity.checks.refused_calls import refuse_calls
+from parity.checks.refused_calls import MISUSE, refuse_calls
 from parity.checks.registry import Check, Example
 from parity.compare.probes import Probes
 from parity.compare.trace import Trace
@@ -29,7 +29,9 @@ EMBEDDINGS = "_action_embeds_"  # the component that holds one row per action na
 
 def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy[Example]:
     spaces = st.lists(action_spaces(), min_size=2, max_size=3)
-    return st.fixed_dictionaries({"weights": WEIGHTS, "sizes": SIZES, "spaces": spaces, "sampling": SEEDS})
+    return st.fixed_dictionaries(
+        {"weights": WEIGHTS, "sizes": SIZES, "spaces": spaces, "sampling": SEEDS, "misuse": MISUSE}
+    )
 
 
 def _judge(case: Case, example: Example) -> None:
@@ -43,9 +45,10 @@ def _judge(case: Case, example: Example) -> None:
     _refusals(case, sides, first["max_args"])
     _rows(case, sides, example["spaces"])
     _sampling(case, sides, example["sampling"], first["max_args"])
-    refuse_calls(case, "actions", sides, phase="build")
-    if "action_embeddings" in case.pair.capabilities:
-        refuse_calls(case, "rows", sides, phase="build")
+    if example["misuse"]:
+        refuse_calls(case, "actions", sides, phase="build")
+        if EMBEDDINGS in case.pair.paths("reference"):
+            refuse_calls(case, "rows", sides, phase="build")
 
 
 def _bijection(case: Case, sides: Sides, max_args: list[int]) -> None:

@@ -13,7 +13,7 @@ from parity.agents.interface import ENV_OBS, FULL_LOG_PROBS, VALUES, Environment
 from parity.checks.case import Case
 from parity.checks.draw import SEEDS, SIZES, WEIGHTS, feature_tables, sized, to_features
 from parity.checks.oracles.observations import FeatureOracle
-from parity.checks.refused_calls import refuse_calls
+from parity.checks.refused_calls import MISUSE, refuse_calls
 from parity.checks.registry import Check, Example
 from parity.compare.probes import Probes
 from parity.compare.trace import Trace
@@ -37,6 +37,7 @@ def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy
             "seed": SEEDS,
             "activations": st.lists(activation, min_size=1, max_size=3),
             "restore": st.booleans(),
+            "misuse": MISUSE,
         }
     )
 
@@ -74,8 +75,9 @@ def _judge(case: Case, example: Example) -> None:
 
     case.parity(program, sides, probe=True)
     forms = case.pair.capabilities & {BOX, TOKENS}
-    if not forms:
+    if example["misuse"]:
         refuse_calls(case, "features", sides, phase="build")
+    if not forms:
         return
     (form,) = forms
 
@@ -110,7 +112,6 @@ def _judge(case: Case, example: Example) -> None:
             )
 
     case.contract(expected, actual, sides)
-    refuse_calls(case, "features", sides, phase="build")
 
 
 def _expected_box(oracle: FeatureOracle, rows: list[Any]) -> dict[str, torch.Tensor]:

@@ -6,11 +6,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from hypothesis import strategies as st
 
 from parity.agents.errors import ActionError, AgentError, ConfigError, MemoryStateError
 from parity.agents.interface import MEMORY_H, Feature
 from parity.checks.case import Case
 from parity.pairs.builds import Sides, Subject
+
+#: Most examples look at what is right use; misuse comes in some, since it would hide why a right use goes wrong.
+MISUSE = st.booleans()
 
 Calls = Mapping[str, Callable[[Any], object]]
 """Kind of misuse -> what is done with a policy."""

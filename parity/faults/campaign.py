@@ -137,7 +137,9 @@ def _row(pair: Pair, fault: Fault) -> dict[str, Any]:
                 found = result.divergence
                 place = f"{found['component']} / {found['phase']}" if found else ""
         rivals = [name for name, rival in RIVALS.items() if sees(rival, session.builds, 0)]
-    pinned = found is not None and (found["component"], found["phase"]) == (fault.component, fault.phase)
+    pinned = found is not None and (
+        (found["component"], found["phase"], found["kind"] == "raised") == (fault.component, fault.phase, fault.raises)
+    )
     return {"caught_by": caught, "found": place, "pinned": pinned, "rivals": rivals, "reason": ""}
 
 

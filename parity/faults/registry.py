@@ -28,6 +28,8 @@ class Fault:
         check: the check that must catch it first.
         component, phase: where the report must pin it.
         plant: makes the change.
+        raises: whether it shows as an error rather than as another value; an error that nobody declared may be the
+            plant's own, which no longer fits the code.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Fault:
     component: str
     phase: str
     plant: Plant
+    raises: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,13 +111,14 @@ class Catalogue:
         component: str,
         phase: str,
         place: Literal["candidate", "reference", "both"] = "candidate",
+        raises: bool = False,
     ) -> Callable[[Plant], Plant]:
         """Declare the decorated function, which plants it, as a fault named after the function."""
 
         def declare(plant: Plant) -> Plant:
             name = plant.__name__
             self._refuse_twice(name)
-            self.faults[name] = Fault(name, self.pair, origin, place, check, component, phase, plant)
+            self.faults[name] = Fault(name, self.pair, origin, place, check, component, phase, plant, raises)
             return plant
 
         return declare

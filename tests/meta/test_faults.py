@@ -57,6 +57,7 @@ def test_fault_is_caught_where_declared(entry: Fault) -> None:
     assert divergence is not None, f"{entry.check} ends {found.result.verdict}: {found.result.reason}"
     assert (divergence["component"], divergence["phase"]) == (entry.component, entry.phase)
     assert found.as_declared
+    assert (divergence["kind"] == "raised") == entry.raises, divergence["candidate"]
     assert found.side_right, f"planted on {entry.place}, blamed on {divergence['side']}"
 
 

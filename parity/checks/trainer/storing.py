@@ -111,7 +111,7 @@ def handling(training: Training, subject: Subject, settings: dict[str, Any]) -> 
         found[name] = _refusal(lambda count=count: experience.draw(even, count), f"draw {count} of")
     same = all(torch.equal(before[key], value) for key, value in experience.buffer.items())
     found["a refused step"] = HANDLING["a refused step"] if same else "is stored in part"
-    experience.store(_step(fields, 1, _generator(), subject.device), slice(0, 1))
+    _refusal(lambda: experience.store(_step(fields, 1, _generator(), subject.device), slice(0, 1)), "nothing")
     step = _step(fields, plan.agents, _generator(), subject.device)
     found["agents at different steps"] = _refusal(lambda: experience.store(step, slice(0, plan.agents)), "agents")
     smallest = {"num_agents": 1, "bptt_horizon": 1, "forward_pass_minibatch": 0, "batch_size": 2, "minibatch_size": 1}
@@ -121,8 +121,8 @@ def handling(training: Training, subject: Subject, settings: dict[str, Any]) -> 
     short, ready = start(**smallest, gradient_accumulation_steps=1).experience, []
     short.reset()
     for _ in range(2):
-        short.store(_step(fields, 1, _generator(), subject.device), slice(0, 1))
-        ready.append(short.ready)
+        refused = _refusal(lambda: short.store(_step(fields, 1, _generator(), subject.device), slice(0, 1)), "nothing")
+        ready.append(short.ready if refused == "accepted" else refused)
     found["ready after each of two segments"] = ready
     for key, name, value in (
         ("batch_size", "a batch_size of 1", 1),

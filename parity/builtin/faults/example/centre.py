@@ -154,7 +154,7 @@ def centre_overwritten_by_the_sum(patch: Patcher) -> None:
 
 
 @CATALOGUE.fault(origin="upstream history: layer sizes written out by hand", check="fields", component="_core_",
-                 phase="rollout")  # fmt: skip
+                 phase="rollout", raises=True)  # fmt: skip
 def merge_of_the_wrong_width(patch: Patcher) -> None:
     """The merge drops the last feature; the core, of fixed size, refuses what comes of it."""
     _merge(patch, lambda first, second: torch.cat((first, second), dim=1)[:, :-1])

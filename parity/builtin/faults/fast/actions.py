@@ -87,7 +87,11 @@ def inverse_table_transposed(patcher: Patcher) -> None:
 
 
 @CATALOGUE.fault(
-    origin="the agents' contract: maxima are inclusive", check="fields", component="to_logit", phase="forward"
+    origin="the agents' contract: maxima are inclusive",
+    check="fields",
+    component="to_logit",
+    phase="forward",
+    raises=True,
 )
 def largest_argument_excluded(patcher: Patcher) -> None:
     """Maxima are read as exclusive, so that each type's largest argument is refused."""
@@ -140,7 +144,7 @@ def illegal_indices_clamped(patcher: Patcher) -> None:
     patcher.wrap(ActionTable, "to_action", make)
 
 
-@_in_conversion(origin="the agents' contract: conversions take any leading shape")
+@_in_conversion(origin="the agents' contract: conversions take any leading shape", raises=True)
 def conversion_of_flat_rows_only(patcher: Patcher) -> None:
     """Actions are expected as [N, 2]; a further leading axis is flattened and not put back."""
 

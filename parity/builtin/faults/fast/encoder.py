@@ -43,7 +43,7 @@ def relu_missing_after_encoded_obs(patch: Patcher) -> None:
 
 
 @CATALOGUE.fault(origin="upstream history: layer sizes written out by hand", check="fields", component="fc1",
-                 phase="rollout")  # fmt: skip
+                 phase="rollout", raises=True)  # fmt: skip
 def convolution_stride_written_out(patch: Patcher) -> None:
     """The first convolution has a stride of its own; the first layer of fixed size refuses what comes of it."""
 

@@ -87,7 +87,7 @@ def fields_of_int32(patcher: Patcher) -> None:
     _writing(patcher, lambda td, steps, batch: {BPTT: _full(td, steps).int(), BATCH: _full(td, batch).int()})
 
 
-@_in_rollout(origin="seed document: fields on the unflattened shape", component="set_tensordict_fields")
+@_in_rollout(origin="seed document: fields on the unflattened shape", component="set_tensordict_fields", raises=True)
 def fields_of_shape_batch(patcher: Patcher) -> None:
     """Both fields have one entry per row of the batch, also where there is a time axis."""
     _writing(patcher, lambda _, steps, batch: {BPTT: torch.full((batch,), steps), BATCH: torch.full((batch,), batch)})
@@ -106,7 +106,9 @@ def stale_fields_read_back(patcher: Patcher) -> None:
 # Training shapes
 
 
-@_in_training(origin="seed document: TensorDict not flattened in training", component="handle_training_mode")
+@_in_training(
+    origin="seed document: TensorDict not flattened in training", component="handle_training_mode", raises=True
+)
 def not_flattened_in_training(patcher: Patcher) -> None:
     """Flat rows are written into a TensorDict that still has its time axis."""
 

@@ -151,7 +151,11 @@ def rows_read_time_first(patcher: Patcher) -> None:
 
 
 @CATALOGUE.fault(
-    origin=TRACKERS + "batch and time swapped in the LSTM", check="fields", component="_core_", phase="rollout"
+    origin=TRACKERS + "batch and time swapped in the LSTM",
+    check="fields",
+    component="_core_",
+    phase="rollout",
+    raises=True,
 )
 def batch_first_forgotten(patcher: Patcher) -> None:
     """The LSTM takes [B, T] as [T, B]."""

@@ -85,7 +85,7 @@ def facade_offsets_logit_indices(patcher: Patcher) -> None:
     patcher.wrap(MettaAgent, "convert_action_to_logit_index", make)
 
 
-@_of_both(origin=FACADE, check="actions", component="action conversion", phase="forward")
+@_of_both(origin=FACADE, check="actions", component="action conversion", phase="forward", raises=True)
 def facade_offsets_actions(patcher: Patcher) -> None:
     """The facade takes logit indices as counted from 1."""
 

@@ -141,7 +141,7 @@ def rows_without_a_token_read_another_row(patch: Patcher) -> None:
 
 
 @TINY.fault(origin="the agents' contract: a row that is all padding must give finite output", check="fields",
-            component=COMPONENT, phase="rollout")  # fmt: skip
+            component=COMPONENT, phase="rollout", raises=True)  # fmt: skip
 def rows_without_a_token_are_nan(patch: Patcher) -> None:
     """All scores of a row without a token are minus infinity."""
 

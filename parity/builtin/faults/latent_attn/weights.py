@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from parity.agents.pytorch import attention, stages
+from parity.agents.pytorch import attention, pytorch_agent_mixin, stages
+from parity.agents.pytorch.graph import Component
 from parity.agents.pytorch.latent_attn import LatentAttnTiny
 from parity.agents.pytorch.stages import Stage
 from parity.agents.pytorch.weights import weight_metrics
@@ -37,7 +38,15 @@ _pulled = partial(TINY.fault, origin=CLIPPING, check="clipping", component="l2_i
 @_built(origin=SIZES)
 def mlp_ratio_written_out(patch: Patcher) -> None:
     """MLPs are 4 times as wide as the queries whatever mlp_ratio says."""
-    with_sizes(patch, CROSS, mlp_ratio=lambda _: 4)
+
+    def make(read: Callable[..., dict[str, Component]]) -> Callable[..., dict[str, Component]]:
+        def misread(*args: Any, **kwargs: Any) -> dict[str, Component]:
+            parts = read(*args, **kwargs)
+            return {**parts, CROSS: dataclasses.replace(parts[CROSS], ratios={"mlp_ratio": 4.0})}
+
+        return misread
+
+    patch.wrap(pytorch_agent_mixin, "read_graph", make)
 
 
 @_built(origin=SIZES)
