@@ -172,9 +172,7 @@ def _checked(inferred: Inferred, sides: _Sides) -> str:
     return f"checked on other weights, given through the map: {told} (outputs {apart:.1e} of their size apart)"
 
 
-def _compare(
-    declared: Iterable[ParameterLink], inferred: Inferred, sides: _Sides, what: str = _DECLARED
-) -> int:
+def _compare(declared: Iterable[ParameterLink], inferred: Inferred, sides: _Sides, what: str = _DECLARED) -> int:
     declared = tuple(declared)
     shapes = {
         side: {name: tuple(v.shape) for name, v in sides.values(side).items()} for side in ("reference", "candidate")

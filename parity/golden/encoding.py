@@ -19,7 +19,7 @@ from parity.golden.store import Keep, Kept
 
 
 class NotKept:
-    """Stands for an input of a component that a file cannot hold, such as an object of its own class; equals nothing."""
+    """Stands for an input of a component that a file cannot hold, such as a named tuple; equals nothing."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
