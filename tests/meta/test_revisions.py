@@ -102,7 +102,7 @@ def test_a_fault_between_two_revisions_is_named_and_a_refactor_is_not(project: P
     assert os.listdir(tmp_path / "temporary") == []
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_revision_that_cannot_be_recorded_is_named_with_the_reason(project: Path, parity, tmp_path: Path):
     edit(project, "class Glance(", "import no_such_package\n\n\nclass Glance(")
     commit(project)
