@@ -118,6 +118,11 @@ class Environment:
     actions: tuple[int, ...]
 
     @property
+    def source(self) -> str:
+        """The file that it was read from: none."""
+        return ""
+
+    @property
     def action_names(self) -> tuple[str, ...]:
         """The one action type."""
         return ("action",)

@@ -102,9 +102,7 @@ class Case:
             DivergenceFound: with the first divergence, pinned.
             Misuse: the reference raised, or probing changed a value.
         """
-        # components that were only inferred pin, and decide nothing; values that a user watches do
-        self._outputs = not self.pair.infer_components
-        probe = probe and (self._outputs or bool(watched_of(self.pair.name)))
+        probe = self._begin(probe)
         outcome, runs = self._compare(program, sides, probe, chosen)
         self.recorded = bool(runs["reference"].trace.without_probes().entries)
         if probe and self.dtype == torch.float64:
@@ -119,6 +117,11 @@ class Case:
         self.outcome.absorb(outcome)
         if outcome.divergence is not None:
             self._raise(self._blame(outcome.divergence, sides, runs), sides)
+
+    def _begin(self, probe: bool) -> bool:
+        """Whether probes are in from the beginning: inferred components only pin, values that a user watches decide."""
+        self._outputs = not self.pair.infer_components
+        return probe and (self._outputs or bool(watched_of(self.pair.name)))
 
     def contract(self, expected: Program, actual: Program, sides: Sides, *, cause: str = "") -> None:
         """Judge each side against a property of its own: what ``actual`` records must be what ``expected`` records.

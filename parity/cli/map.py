@@ -15,10 +15,11 @@ from parity.compare.verdict import Inconclusive, Misuse
 from parity.conditions import judging
 from parity.pairs.builds import Builds, Subject
 from parity.pairs.inference import Inferred, Values, infer
-from parity.pairs.parameters import ParameterLink, declared_map
+from parity.pairs.parameters import ParameterLink, ParameterMap, declared_map
 from parity.pairs.recipe import Pair
 
 ROWS, STEPS = 6, 3
+_DECLARED = "the declared map"
 
 
 def show(arguments: argparse.Namespace) -> int:
@@ -32,6 +33,13 @@ def show(arguments: argparse.Namespace) -> int:
         print("\n".join(_paste(inferred)))
         print()
         print(_checked(inferred, sides))
+        if pair.infer_rest:  # names count as well when such a pair is judged, so hold the two against each other
+            try:
+                used = sides.judged_by()
+            except Inconclusive as error:
+                print(f"the pair has no map to be judged by: {error}")
+                return 2
+            return _compare(used.links, inferred, sides, "the map that the pair is judged by")
         if pair.parameters is None:
             print(
                 "the pair declares no map" + ("" if inferred.complete else "; complete what is missing, and declare it")
@@ -51,6 +59,14 @@ class _Sides:
             self._subjects[side] = subject = self._builds.build(side, recipe)
             subject.keep()
         self._observations = [pair.generate(recipe.environment, rows=ROWS, seed=seed) for seed in range(STEPS)]
+
+    def judged_by(self) -> ParameterMap:
+        """The map that checks use.
+
+        Raises:
+            Inconclusive: there is none.
+        """
+        return self._builds.parameter_map(self.module("reference"), self.module("candidate"))
 
     def module(self, side: str) -> nn.Module:
         """One side as it was built."""
@@ -156,27 +172,28 @@ def _checked(inferred: Inferred, sides: _Sides) -> str:
     return f"checked on other weights, given through the map: {told} (outputs {apart:.1e} of their size apart)"
 
 
-def _compare(declared: Iterable[ParameterLink], inferred: Inferred, sides: _Sides) -> int:
+def _compare(declared: Iterable[ParameterLink], inferred: Inferred, sides: _Sides, what: str = _DECLARED) -> int:
+    declared = tuple(declared)
     shapes = {
         side: {name: tuple(v.shape) for name, v in sides.values(side).items()} for side in ("reference", "candidate")
     }
     try:
         declared_map(declared, sides.module("reference"), sides.module("candidate"))
     except Inconclusive as error:
-        print(f"the declared map is not complete: {error}")
+        print(f"{what} is not complete: {error}")
         return 2
     mine = {_plain(link, shapes) for link in declared}
     theirs = {_plain(found.link, shapes): found for found in inferred.links}
     if mine == set(theirs):
-        print(f"the declared map says the same: {len(mine)} links")
+        print(f"{what} says the same: {len(mine)} links")
         return 0 if inferred.complete else 2
     other = [link for link in theirs if link not in mine]
-    print(f"the declared map says otherwise in {len(other)} of {len(theirs)} links:")
+    print(f"{what} says otherwise in {len(other)} of {len(theirs)} links:")
     for link in other:
         said = [found for found in mine if found.reference == link.reference]
         print(f"  inferred {_code(link)}   {theirs[link].why}")
         for found in said:
-            print(f"  declared {_code(found)}")
+            print(f"  {'judged by' if what != _DECLARED else 'declared'} {_code(found)}")
     return 1 if inferred.complete else 2
 
 

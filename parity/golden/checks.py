@@ -17,8 +17,9 @@ from parity.checks.case import Case
 from parity.checks.catalogue import CHECKS
 from parity.checks.draw import SEEDS, SIZES, sized
 from parity.checks.initialization import record_weights
-from parity.checks.registry import Check, Example
+from parity.checks.registry import Check, Example, own_checks
 from parity.golden.sides import OneSideBuilds, OneSideSession
+from parity.pairs.recipe import Pair
 
 
 def _fresh_weights(case: Case, example: Example) -> None:
@@ -37,10 +38,11 @@ _INITIALIZATION = dataclasses.replace(
 _COMPARING = ("fields", "forward", "actions", "memory", "gradients", "features", "training")
 
 
-def golden_checks() -> dict[str, Check]:
-    """The checks by name, in the order in which they are judged."""
-    compared = {name: CHECKS[name] for name in _COMPARING if name in CHECKS}
-    return {"initialization": _INITIALIZATION, **compared}
+def golden_checks(pair: Pair) -> dict[str, Check]:
+    """The checks by name, in the order in which they are judged; a user's own ones come last."""
+    compared = {name: CHECKS[name] for name in _COMPARING}
+    own = {name: check for name, check in own_checks().items() if check.applies(pair)}
+    return {"initialization": _INITIALIZATION, **compared, **own}
 
 
 def draw(check: Check, session: OneSideSession, *, examples: int, seed: int) -> list[Example]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from tensordict import TensorDict
 from torch import Tensor
 
 from parity.checks.case import Expectation, Run
@@ -18,7 +19,7 @@ from parity.golden.store import Keep, Kept
 
 
 class NotKept:
-    """Stands for an input of a component that a file cannot hold, such as a TensorDict; equals nothing."""
+    """Stands for an input of a component that a file cannot hold, such as a named tuple; equals nothing."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -132,6 +133,11 @@ def _decode_call(call: Mapping[str, Any], kept: Kept) -> Call:
 
 
 def _encode_part(part: Any, keep: Keep) -> Any:
+    """What a component was given: all that a file can hold, and a note on each part that it cannot."""
+    if type(part) in (tuple, list):
+        return {type(part).__name__: [_encode_part(item, keep) for item in part]}
+    if type(part) is dict:
+        return {"dict": [[_encode_part(key, keep), _encode_part(item, keep)] for key, item in part.items()]}
     try:
         return encode(part, keep)
     except Misuse:
@@ -154,11 +160,13 @@ def encode(value: Any, keep: Keep) -> Any:
         return {type(value).__name__: [encode(item, keep) for item in value]}
     if isinstance(value, (set, frozenset)):
         return {"set": [encode(item, keep) for item in sorted(value, key=repr)]}
+    if type(value) is TensorDict:
+        return {"tensordict": [list(value.batch_size), [[key, encode(item, keep)] for key, item in value.items()]]}
     if type(value) is dict:
         return {"dict": [[encode(key, keep), encode(item, keep)] for key, item in value.items()]}
     raise Misuse(
         f"a check recorded {value!r:.80} of type {type(value).__name__}, which a golden trace cannot hold; record "
-        "tensors, numbers, texts, or lists, tuples, sets and dicts of these"
+        "tensors, numbers, texts, or lists, tuples, sets, dicts and TensorDicts of these"
     )
 
 
@@ -175,4 +183,7 @@ def decode(content: Any, kept: Kept) -> Any:
         return {decode(key, kept): decode(item, kept) for key, item in value}
     if kind == "not kept":
         return NotKept(value)
+    if kind == "tensordict":
+        size, items = value
+        return TensorDict({key: decode(item, kept) for key, item in items}, batch_size=size)
     return {"tuple": tuple, "list": list, "set": set}[kind](decode(item, kept) for item in value)

@@ -12,6 +12,7 @@ from parity.checks.case import Case, Expectation, Program, Run
 from parity.compare.blame import ComponentPair
 from parity.compare.trace import Trace
 from parity.compare.verdict import RUNG_ORDER, Divergence, Inconclusive, Misuse, Rung, Verdict
+from parity.compare.watched import watched_of
 from parity.conditions import judging
 from parity.execution import unjudged
 from parity.golden.checks import golden_checks
@@ -32,6 +33,8 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "pair": str,
     "side": str,
     "components": dict,
+    "inferred": bool,
+    "watched": list,
     "origin": dict,
     "platform": dict,
     "cells": list,
@@ -63,8 +66,10 @@ class Recording:
             )
         self.path, self.side = path, self.content["side"]
         self.components: dict[str, str] = self.content["components"]
+        self._require_same_kind(pair)
         today = pair.paths(self.side)
-        missing = next((name for name in self.components if name not in today), None)
+        wanted = () if pair.infer_components else self.components  # one that was only inferred may be gone
+        missing = next((name for name in wanted if name not in today), None)
         if missing is not None:
             near = difflib.get_close_matches(missing, today, n=1)
             hint = f"is it {near[0]!r} now?" if near else f"it declares {', '.join(today) or 'none'}"
@@ -72,6 +77,21 @@ class Recording:
                 f"{path} recorded component {missing!r}, which pair {pair.name!r} does not declare today; {hint} Give "
                 "the component its old name (a link's name stays while its path may change), or record again with the "
                 "old code"
+            )
+
+    def _require_same_kind(self, pair: Pair) -> None:
+        if self.content["inferred"] != pair.infer_components:
+            was, now = ("inferred", "declares them") if self.content["inferred"] else ("declared", "infers them")
+            raise Misuse(
+                f"{self.path} was recorded with components {was}, and pair {pair.name!r} {now} today; record again "
+                "with the old code, described as it is today"
+            )
+        watched = [watched.name for watched in watched_of(pair.name)]
+        if sorted(self.content["watched"]) != sorted(watched):
+            was = ", ".join(self.content["watched"]) or "none"
+            raise Misuse(
+                f"{self.path} was recorded with probes: {was}; pair {pair.name!r} has today: "
+                f"{', '.join(watched) or 'none'}; record again with the old code and the probes of today"
             )
 
     def describe(self) -> str:
@@ -114,7 +134,7 @@ def judge_by(
     entries = [entry for entry in entries if entry["check"] in names]
     results = []
     with judging():
-        session = _JudgingSession(one_side(pair, recording.side, recording.components), recording, renamed or {})
+        session = _JudgingSession(pair, recording, renamed or {})
         for entry in entries:
             cell = Cell(pair.name, entry["check"], "cpu", entry["dtype"])
             starts(len(entries), cell)
@@ -129,15 +149,16 @@ def judge_by(
 
 class _JudgingSession(OneSideSession):
     def __init__(self, pair: Pair, recording: Recording, renamed: Mapping[str, str]) -> None:
-        super().__init__(pair, renamed)
+        mine = one_side(pair, recording.side, recording.components)
+        super().__init__(mine, recording.side, renamed, recording.components)
         self._recording = recording
         self._runs: list[dict[str, Any]] = []
 
     def judge(self, cell: Cell, examples: list[dict[str, Any]]) -> Result:
         """One cell: its examples in the order of the recording, up to the first that fails."""
-        check = golden_checks().get(cell.check)
+        check = golden_checks(self.pair).get(cell.check)
         if check is None:
-            return unjudged(cell, Verdict.INCONCLUSIVE, f"this parity has no check {cell.check!r} any more")
+            return unjudged(cell, Verdict.INCONCLUSIVE, f"there is no check {cell.check!r} any more")
         gone = sorted(check.needs - self.pair.capabilities)
         if gone:  # not applicable would look green
             reason = f"it was recorded with capability {', '.join(gone)}, which the pair does not declare today"

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor, nn
+
 from parity.checks.case import Case, Program, Run
 from parity.checks.registry import Check, Example
 from parity.compare.bounds import BOUNDS
-from parity.compare.probes import pull_back
+from parity.compare.probes import Call, pull_back
 from parity.compare.reruns import distances, is_native
 from parity.compare.trace import Trace
 from parity.compare.verdict import Divergence, Inconclusive, Misuse
+from parity.compare.watched import watched_of
 from parity.conditions import judging
 from parity.golden.checks import draw, golden_checks
 from parity.golden.encoding import Recorded, encode_run
@@ -69,14 +72,14 @@ def record(
         Misuse: no check is left, or the side cannot run an example; the message names check and example.
         ReportError: the file cannot be written.
     """
-    known = golden_checks()
+    known = golden_checks(pair)
     names = select_names(checks, known, "golden check")
     chosen = [known[name] for name in names if known[name].needs <= pair.capabilities]
     if not chosen:
         raise Misuse(f"pair {pair.name!r} declares none of the capabilities that {checks!r} needs: nothing to record")
     keep, cells, entries = Keep(), [], []
     with judging():
-        session = _RecordingSession(one_side(pair, side), keep)
+        session = _RecordingSession(pair, side, keep)
         for check in chosen:
             session.builds.tape = RecordingTape(keep)  # what drawing asks for is not part of any example
             drawn = draw(check, session, examples=examples, seed=seed)
@@ -92,7 +95,9 @@ def record(
         "pair": pair.name,
         "side": side,
         "seed": seed,
-        "components": {name: module for name, module in pair.paths(side).items()},
+        "components": session.pair.paths("candidate"),
+        "inferred": pair.infer_components,
+        "watched": [watched.name for watched in watched_of(pair.name)],
         "origin": dict(origin or {}),
         "platform": platform,
         "cells": entries,
@@ -102,8 +107,8 @@ def record(
 
 
 class _RecordingSession(OneSideSession):
-    def __init__(self, pair: Pair, keep: Keep) -> None:
-        super().__init__(pair)
+    def __init__(self, pair: Pair, side: str, keep: Keep) -> None:
+        super().__init__(one_side(pair, side), side)
         self._keep = keep
 
     def record(self, check: Check, cell: Cell, example: Example) -> dict[str, Any]:
@@ -137,11 +142,14 @@ class _RecordingCase(Case):
         chosen: Callable[[Trace], None] | None = None,
     ) -> None:
         """Keep the run that is compared, and those that would pin a divergence."""
+        probe = self._begin(probe)
         run = self._expect(program, sides, probe).run
+        self.recorded = bool(run.trace.without_probes().entries)
         if chosen is not None:
             chosen(run.trace)
         entry = {"run": self._encoded(run, program, sides, probe), "pins": []}
-        if not probe:
+        if not (probe and self._outputs):
+            self._outputs = True
             updates = list(dict.fromkeys(place.update for place in run.trace.entries)) if pin is not None else [None]
             for update in updates:
                 closer = program if pin is None else pin(_at_update(update))
@@ -167,11 +175,19 @@ class _RecordingCase(Case):
             reruns.append(distances(run.trace, moved, wide))
         components = self._components(sides)
         pulled = {
-            number: pull_back(components[call.component].reference, call.inputs, call.gradients)[0]
+            number: _pulled(components[call.component].reference, call)
             for number, call in enumerate(run.calls)
             if call.gradients
         }
         return encode_run(Recorded(run, reruns, wide, pulled), self.keep)
+
+
+def _pulled(module: nn.Module, call: Call) -> dict[int, Tensor]:
+    """Gradients of a call's inputs; none where a foreign module cannot be called outside of its policy."""
+    try:
+        return pull_back(module, call.inputs, call.gradients, call.keywords)[0]
+    except Exception:  # then this component is not looked into, should a gradient differ
+        return {}
 
 
 def _at_update(update: int | None) -> Divergence:

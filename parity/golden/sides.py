@@ -12,6 +12,7 @@ from parity.checks.case import Case
 from parity.compare.verdict import Divergence, DivergenceFound, Misuse, Rung
 from parity.golden.tape import RecordingTape, Tape, TapedRecording, taped
 from parity.pairs.builds import Builds, Sides, Subject, recipe_key
+from parity.pairs.components import inferred_components
 from parity.pairs.parameters import ParameterLink, ParameterMap
 from parity.pairs.recipe import ComponentLink, Pair, Recipe, Recording
 from parity.results import Cell
@@ -47,7 +48,7 @@ class OneSideBuilds(Builds):
         renamed: parameter, or module above several, as recorded -> as it is called today, where the two differ.
     """
 
-    tape: Tape
+    tape: Tape | None = None  # None while nothing is recorded or judged yet
 
     def __init__(self, pair: Pair, renamed: Mapping[str, str]) -> None:
         super().__init__(pair)
@@ -55,6 +56,8 @@ class OneSideBuilds(Builds):
 
     def sides(self, recipe: Recipe, weights: int | None = 0) -> Sides:
         """The one side on what the tape gives; when recording, that is what any pair would be given."""
+        if self.tape is None:
+            return super().sides(recipe, weights)
         if isinstance(self.tape, RecordingTape):
             sides = super().sides(recipe, weights)
             self.tape.named("weights", lambda: dict(sides.reference.policy.named_parameters()))
@@ -66,6 +69,7 @@ class OneSideBuilds(Builds):
         """The one side as it is built, on the weights it begins with."""
         sides = self._fresh(recipe)
         mine = dict(sides.reference.policy.named_parameters())
+        assert self.tape is not None, "examples are judged on a tape"
         recorded = self.tape.named("fresh weights", lambda: mine)
         self._compare_parameters(recorded, {old: mine[new] for old, new in self._links(sides.reference).items()})
         return sides
@@ -80,6 +84,19 @@ class OneSideBuilds(Builds):
     def parameter_map(self, reference: torch.nn.Module, candidate: torch.nn.Module) -> ParameterMap:
         """Every parameter to itself."""
         return ParameterMap(tuple(ParameterLink(name, name) for name, _ in candidate.named_parameters()))
+
+    def still(self, recorded: Mapping[str, str]) -> tuple[ComponentLink, ...]:
+        """The recorded components that are modules today as well; nothing is run, for today's code may not."""
+        policy = self.build("candidate", self.pair.recipe).policy
+        today = {self._recorded_name(path): path for path, _ in policy.named_modules() if path}
+        return tuple(ComponentLink(name, path, today[path]) for name, path in recorded.items() if path in today)
+
+    def _recorded_name(self, today: str) -> str:
+        """What a module of today was called, by what is said to be renamed."""
+        for old, new in self._renamed.items():
+            if today == new or today.startswith(f"{new}."):
+                return old + today.removeprefix(new)
+        return today
 
     def _fresh(self, recipe: Recipe) -> Sides:
         reference, candidate = self.build("reference", recipe), self.build("candidate", recipe)
@@ -159,11 +176,35 @@ def _renaming(old: str, new: str) -> str:
 
 
 class OneSideSession(Session):
-    """A pair of one side, ready to record or to be judged by a recording; the tape is changed at every example."""
+    """A pair of one side, ready to record or to be judged by a recording; the tape is changed at every example.
 
-    def __init__(self, pair: Pair, renamed: Mapping[str, str] | None = None) -> None:
-        tape = lambda: self.builds.tape  # noqa: E731 - read at every call
+    Args:
+        pair: from ``one_side``.
+        side: which of the pair's sides that is.
+        renamed: as ``OneSideBuilds`` takes it.
+        recorded: component -> module path as recorded; None while recording.
+
+    Raises:
+        Misuse: the side returns the same module twice, or cannot be run to find its components.
+    """
+
+    def __init__(
+        self,
+        pair: Pair,
+        side: str,
+        renamed: Mapping[str, str] | None = None,
+        recorded: Mapping[str, str] | None = None,
+    ) -> None:
+        def tape() -> Tape:
+            assert self.builds.tape is not None, "examples are judged on a tape"
+            return self.builds.tape
+
         self.builds = OneSideBuilds(pair, renamed or {})
+        if pair.described:
+            self.builds.require_fresh()
+        if pair.infer_components:
+            found = inferred_components(self.builds, who=side) if recorded is None else self.builds.still(recorded)
+            self.builds.pair = pair = dataclasses.replace(pair, components=found)
         self.pair = dataclasses.replace(pair, generate=taped(pair.generate, tape))
         self.recordings: dict[str, Recording] = {
             recording.name: TapedRecording(recording, tape) for recording in pair.recordings()

@@ -23,8 +23,12 @@ from parity.pairs.recipe import ComponentLink
 _ROWS = 2
 
 
-def inferred_components(builds: Builds) -> tuple[ComponentLink, ...]:
+def inferred_components(builds: Builds, *, who: str = "reference") -> tuple[ComponentLink, ...]:
     """Components of a pair, in the order in which the reference finishes them; none where its parameters have no map.
+
+    Args:
+        builds: of the pair.
+        who: what the reference is, for messages: a recording has one side as both.
 
     Raises:
         Misuse: the reference does not run on drawn observations.
@@ -33,9 +37,9 @@ def inferred_components(builds: Builds) -> tuple[ComponentLink, ...]:
     try:
         sides = builds.sides(recipe, None).copy()
     except Inconclusive:  # every check that needs the map says so itself
-        _finished(builds, builds.build("reference", recipe).policy)
+        _finished(builds, builds.build("reference", recipe).policy, who)
         return ()
-    order = _finished(builds, sides.reference.policy)
+    order = _finished(builds, sides.reference.policy, who)
     partners = _partners(sides.reference.policy, sides.candidate.policy, sides.parameters)
     return tuple(ComponentLink(path, path, partners[path]) for path in order if path in partners)
 
@@ -65,7 +69,7 @@ def _held(module: nn.Module) -> dict[str, frozenset[str]]:
     return found
 
 
-def _finished(builds: Builds, policy: nn.Module) -> list[str]:
+def _finished(builds: Builds, policy: nn.Module, who: str) -> list[str]:
     """Paths of the modules that a forward pass calls, in the order in which they return."""
     order: dict[str, None] = {}
 
@@ -83,7 +87,7 @@ def _finished(builds: Builds, policy: nn.Module) -> list[str]:
         raise
     except Exception as error:
         raise Misuse(
-            f"the reference of pair {pair.name!r} does not run in float64 on drawn observations: "
+            f"the {who} of pair {pair.name!r} does not run in float64 on drawn observations: "
             f"{type(error).__name__}: {error}; correct the description of the observations, or make tensors in the "
             "dtype of the weights"
         ) from error

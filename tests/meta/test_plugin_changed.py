@@ -12,6 +12,11 @@ from typing import Any
 
 import pytest
 
+#: Workers are processes of their own, and import everything anew.
+SERIAL_AND_XDIST = pytest.mark.parametrize(
+    "args", [pytest.param((), id="serial"), pytest.param(("-n1",), id="xdist", marks=pytest.mark.nightly)]
+)
+
 AGENT = """
 from torch import nn
 
@@ -80,18 +85,17 @@ def test_pairs_that_nothing_touched_are_left_out_by_name(pytester, run_two):
     assert "left out: far" in (pytester.path / "out/parity.md").read_text()
 
 
-@pytest.mark.slow
-def test_a_change_that_touches_no_pair_ends_well_and_says_that_nothing_was_judged(pytester, run_two):
+@SERIAL_AND_XDIST
+def test_a_change_that_touches_no_pair_ends_well_and_says_that_nothing_was_judged(pytester, run_two, args):
     (pytester.path / "notes.md").write_text("not read by any builder\n")
     expected = [
         "planned 0, ran 0",
         "NOTHING JUDGED, no pair is touched; left out: near, far: nothing they import or read changed since HEAD (*)",
     ]
-    for args in ((), ("-n1",)):
-        result = run_two("--parity-changed=HEAD", *args)
-        assert result.ret == 0
-        result.stdout.fnmatch_lines(expected)
-        assert not re.search(r"\d passed", result.stdout.str())
+    result = run_two("--parity-changed=HEAD", *args)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(expected)
+    assert not re.search(r"\d passed", result.stdout.str())
 
 
 def test_without_any_parity_test_pytest_still_says_that_there_was_no_test(pytester, run_stubs):
@@ -115,7 +119,7 @@ def test_places_and_bases_that_are_none_are_refused(pytester, run_two, run_stubs
 SNIPPET = Path(__file__).parents[2] / "CONTRIBUTING.md"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_hook_of_the_documentation_lets_go_what_touches_nothing_and_stops_what_fails(
     pytester, run_two, stub_plugins
 ):
@@ -163,8 +167,7 @@ globals().update(parity_tests([stub("bad")], checks={"plain": CHECKS["plain"]}))
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("args", [(), ("-n1",)], ids=["serial", "xdist"])
+@SERIAL_AND_XDIST
 def test_a_failure_in_the_time_that_is_left_fails_the_run_and_is_stored(pytester, run_stubs, args):
     """Nothing is left to judge once it has failed, so that the time is not waited for."""
     result = run_stubs(args=("--parity-report=out", "--parity-budget=100", "-m", "not gpu", *args), body=RARE)

@@ -75,7 +75,7 @@ def parity(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]
     return run
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # by day test_golden_own_policies.py asks the same of a pair in a file
 def test_a_fault_between_two_revisions_is_named_and_a_refactor_is_not(project: Path, parity, tmp_path: Path):
     golden = str(tmp_path / "golden.safetensors")
     code, said = parity("record", "glance", "--to", golden, "--check", "[fg]*", "--examples", "2")
@@ -102,7 +102,7 @@ def test_a_fault_between_two_revisions_is_named_and_a_refactor_is_not(project: P
     assert os.listdir(tmp_path / "temporary") == []
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_revision_that_cannot_be_recorded_is_named_with_the_reason(project: Path, parity, tmp_path: Path):
     edit(project, "class Glance(", "import no_such_package\n\n\nclass Glance(")
     commit(project)
@@ -141,7 +141,7 @@ def test_a_recording_that_takes_too_long_is_ended_and_named(project: Path, monke
     assert os.listdir(tmp_path / "temporary") == []
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_in_the_repository_of_the_harness_itself_the_judged_code_is_the_revisions(project: Path, tmp_path: Path):
     """Another repository stands for this one: it holds the judged parts, an old bug, and no harness that could run."""
     (project / "parity").mkdir()
