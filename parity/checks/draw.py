@@ -259,7 +259,7 @@ def feature_tables(environment: EnvironmentDescription) -> st.SearchStrategy[dic
         kept = draw(st.lists(st.sampled_from(names), unique=True, min_size=1, max_size=len(names)))
         new = [f"new_{i}" for i in range(draw(st.integers(0, 3)))]
         pool = draw(st.permutations(sorted({*ids, *range(max(ids) + 4)})))
-        norms = st.sampled_from([1.0, 2.0, 7.0, 100.0, 255.0])
+        norms = st.sampled_from([2.0, 1.0, 7.0, 100.0, 255.0])
         return {
             name: {"id": number, "normalization": draw(norms)}
             for name, number in zip([*kept, *new], pool, strict=False)
