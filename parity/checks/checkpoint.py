@@ -19,7 +19,7 @@ from torch import Tensor
 from parity.agents.interface import ENV_OBS, FULL_LOG_PROBS, VALUES, EnvironmentDescription, Feature
 from parity.checks import saving
 from parity.checks.case import Case
-from parity.checks.draw import SEEDS, SIZES, WEIGHTS, sized
+from parity.checks.draw import SEEDS, SIZES, WEIGHTS, sized, with_sizes
 from parity.checks.registry import Check, Example, nightly
 from parity.checks.trainer.damaged import REFUSED, attempted, damaged
 from parity.checks.trainer.resuming import Resuming, record_state
@@ -96,8 +96,7 @@ class _Checkpoints:
             for side in (sides.reference, sides.candidate)
         )
         kinds = KINDS if mine == theirs else (*KINDS, ANOTHER)
-        resized = sized(case.recipe(), case.pair, "default" if example["sizes"] == "varied" else "varied")
-        self.resized = resized if resized != recipe else None  # a pair need not have other sizes
+        self.resized = _resized(case, recipe)
         kinds = kinds if self.resized is None else (*kinds, OTHER_SIZES)
         self.attempts = [f"{what} {kind}" for kind in kinds for what in ("resume from", "load")]
         self.attempts += [f"resume from {kind}" for kind in OTHER_RUNS]
@@ -204,6 +203,17 @@ class _Checkpoints:
     def _act(self, policy: Any, subject: Subject, number: int) -> None:
         observations = self._observations(self.recipe.environment, number).to(subject.device)
         policy(TensorDict({ENV_OBS: observations}, batch_size=[ROWS]))
+
+
+def _resized(case: Case, recipe: Recipe) -> Recipe | None:
+    """The small sizes but for one; a pair need not have any."""
+    small = sized(case.recipe(), case.pair, "varied")
+    for path, choices in case.pair.sizes.items():
+        for choice in choices:
+            other = with_sizes(small, {path: choice})
+            if other not in (small, recipe):
+                return other
+    return None
 
 
 def _record_outputs(policy: Any, observations: Tensor, subject: Subject, trace: Trace) -> None:

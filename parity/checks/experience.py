@@ -42,6 +42,7 @@ def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy
             "sizes": SIZES if long else st.just("varied"),
             "settings": _settings(),
             "extra_steps": st.integers(1, 9),
+            "beyond": st.booleans(),
             "rebase_every": st.sampled_from([2, 1, 0]),
             "measure_every": st.sampled_from([2, 1, 0]),
         }
@@ -109,8 +110,9 @@ def _judge(case: Case, example: Example) -> None:
     runs, whole = _Runs(training, example), _whole(settings)
     case.contract(runs.expected(settings, UPDATES), runs.found(settings, UPDATES), sides)
     case.contract(runs.expected(whole, 1), runs.found(whole, 1), sides)
-    near = runs.near(sides.reference, settings)
-    case.contract(runs.expected(near, BEYOND), runs.found(near, BEYOND), sides)
+    if example["beyond"]:
+        near = runs.near(sides.reference, settings)
+        case.contract(runs.expected(near, BEYOND), runs.found(near, BEYOND), sides)
     case.contract(
         lambda subject, trace: _ones(subject, trace, whole),
         lambda subject, trace: runs.first_ratio(subject, trace, whole),
