@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class Executor:
         self._sessions: dict[str, Session] = {}
         self._broken: dict[str, str] = {}  # pair -> why it cannot be opened
         self._weights = dict(weights or {})
-        gc.freeze()  # what was imported by now stays: walking over it at every collection took a tenth of a run
+        _keep_imports()
 
     def run(self, pair: Pair, cell: Cell, *, threads: int = 1, **options: Any) -> Result:
         """Judge one cell on drawn examples, with so many torch threads; ``options`` are those of ``run_cell``.
@@ -88,6 +89,15 @@ class Executor:
                 self._broken[pair.name] = f"pair {pair.name!r} cannot be opened: {named}{error}"
                 return unjudged(cell, Verdict.ERROR, self._broken[pair.name])
         return self._sessions[pair.name]
+
+
+@cache
+def _keep_imports() -> None:
+    """Spare what was imported by now from garbage collection: walking over it took a tenth of a run.
+
+    Once per process: later there may be garbage, gigabytes of policies, that would be kept for good.
+    """
+    gc.freeze()
 
 
 def unjudged(cell: Cell, verdict: Verdict, reason: str) -> Result:
