@@ -13,7 +13,7 @@ from parity.agents.interface import MEMORY_H, Feature
 from parity.checks.case import Case
 from parity.pairs.builds import Sides, Subject
 
-#: Most examples look at what is right use; misuse comes in some, since it would hide why a right use goes wrong.
+#: Half of the examples, the simplest among them, look at right use alone: misuse would hide why that goes wrong.
 MISUSE = st.booleans()
 
 Calls = Mapping[str, Callable[[Any], object]]

@@ -111,11 +111,16 @@ class _RecordingSession(OneSideSession):
         super().__init__(one_side(pair, side), side)
         self._keep = keep
 
+    def case(self, cell: Cell) -> _RecordingCase:
+        """A case that keeps what it sees."""
+        case = _RecordingCase(self.pair, self.builds, DTYPES[cell.dtype], "cpu", self.recordings)
+        case.keep = self._keep
+        return case
+
     def record(self, check: Check, cell: Cell, example: Example) -> dict[str, Any]:
         """Everything about one example in one dtype, JSON-able."""
         self.builds.tape = tape = RecordingTape(self._keep)
-        case = _RecordingCase(self.pair, self.builds, DTYPES[cell.dtype], "cpu", self.recordings)
-        case.keep = self._keep
+        case = self.case(cell)
         try:
             check.judge(case, example)
         except (Misuse, Inconclusive) as error:

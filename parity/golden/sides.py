@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import torch
@@ -175,7 +176,7 @@ def _renaming(old: str, new: str) -> str:
     return f"{'.'.join(first)}={'.'.join(second)}"
 
 
-class OneSideSession(Session):
+class OneSideSession(Session, ABC):
     """A pair of one side, ready to record or to be judged by a recording; the tape is changed at every example.
 
     Args:
@@ -210,6 +211,6 @@ class OneSideSession(Session):
             recording.name: TapedRecording(recording, tape) for recording in pair.recordings()
         }
 
+    @abstractmethod
     def case(self, cell: Cell) -> Case:
-        """Made by those who know what is expected."""
-        raise NotImplementedError
+        """A case that keeps what it sees, or one that expects what was kept."""
