@@ -18,6 +18,10 @@ WORKERS ?= 2
 # xdist does not limit threads, and workers that each start one per core only slow each other down.
 export OMP_NUM_THREADS := 1
 
+# glibc gives pages back between steps: getting them again costs a tenth of a run, and distorts ratios.
+export MALLOC_TRIM_THRESHOLD_ := 1000000000
+export MALLOC_MMAP_THRESHOLD_ := 1000000000
+
 PYTEST := $(BIN)/pytest --hypothesis-profile=$(PROFILE) --parity-report=reports
 # Benchmarks mean nothing beside other processes, so parallel runs switch them off instead of being warned about them.
 PARALLEL := -n $(WORKERS) --dist worksteal --benchmark-disable
@@ -61,10 +65,7 @@ faults: $(STAMP) ## Plant every fault and the mutants; writes reports/faults.{js
 false-alarms: $(STAMP) ## Clean pairs and negative controls at length; writes reports/false-alarms.json
 	$(BIN)/python -m parity false-alarms
 
-# glibc gives pages back between steps and distorts ratios; these keep them. pytest-benchmark's own warnings stay
-# warnings: as errors they would hide why nothing was measured.
-bench: export MALLOC_TRIM_THRESHOLD_ := 1000000000
-bench: export MALLOC_MMAP_THRESHOLD_ := 1000000000
+# pytest-benchmark's own warnings stay warnings: as errors they would hide why nothing was measured.
 bench: export OMP_NUM_THREADS := 2
 bench: $(STAMP) ## Candidate against reference, paired; writes reports/bench-ratios.{json,md}
 	$(BIN)/pytest tests/benchmarks/test_speed.py -n0 -q --benchmark-json=reports/bench.json \

@@ -67,8 +67,7 @@ class Executor:
                 session = self._open(pair, cell)
                 return session if isinstance(session, Result) else run(session)
         except OutOfTime as error:
-            remedy = "let it end, or give the pair a longer time_limit"
-            reason = f"{error}; {remedy}"
+            reason = f"{error}; {error.REMEDY}"
             if pair.name not in self._sessions:  # it hung while it was built, as it would for every other check
                 self._broken[pair.name] = f"pair {pair.name!r} cannot be opened: {reason}"
             return unjudged(cell, Verdict.INCONCLUSIVE, reason)

@@ -21,6 +21,8 @@ class OutOfTime(BaseException):
     ``place`` says where the program was: ``function (file, line)``.
     """
 
+    REMEDY = "let it end, or give the pair a longer time_limit"
+
     def __init__(self, seconds: float, place: str) -> None:
         super().__init__(f"it took longer than {seconds:g} s; it was in {place}")
         self.place = place

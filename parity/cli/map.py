@@ -5,20 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 
-import torch
-from tensordict import TensorDict
-from torch import Tensor, nn
-
-from parity.agents.interface import ACT_LOG_PROB, ENV_OBS
 from parity.cli.record import the_pair
 from parity.compare.verdict import Inconclusive, Misuse
 from parity.conditions import judging
-from parity.pairs.builds import Builds, Subject
-from parity.pairs.inference import Inferred, Values, infer
-from parity.pairs.parameters import ParameterLink, ParameterMap, declared_map
-from parity.pairs.recipe import Pair
+from parity.pairs.builds import Builds
+from parity.pairs.inference import Inferred, doubted, infer
+from parity.pairs.parameters import ParameterLink
+from parity.pairs.responses import AGREE, BothSides
 
-ROWS, STEPS = 6, 3
 _DECLARED = "the declared map"
 
 
@@ -26,16 +20,17 @@ def show(arguments: argparse.Namespace) -> int:
     """Infer and show; 0 when every link is sure and a declared map says the same, 1 when it says another, else 2."""
     pair = the_pair(arguments.pair)
     with judging():
-        sides = _Sides(pair)
-        inferred = infer(sides.values("reference"), sides.values("candidate"), sides.respond)
+        builds = Builds(pair)
+        sides = BothSides(builds)
+        inferred, checked = _infer(sides)
         print("\n".join(_table(inferred, sides)))
         print()
         print("\n".join(_paste(inferred)))
         print()
-        print(_checked(inferred, sides))
+        print(checked)
         if pair.infer_rest:  # names count as well when such a pair is judged, so hold the two against each other
             try:
-                used = sides.judged_by()
+                used = builds.parameter_map(sides.module("reference"), sides.module("candidate"))
             except Inconclusive as error:
                 print(f"the pair has no map to be judged by: {error}")
                 return 2
@@ -48,55 +43,20 @@ def show(arguments: argparse.Namespace) -> int:
         return _compare(pair.parameters, inferred, sides)
 
 
-class _Sides:
-    """Both sides, built in float64, ready to be given other weights."""
-
-    def __init__(self, pair: Pair) -> None:
-        self._pair, self._builds = pair, Builds(pair)
-        recipe = pair.recipe.with_system(dtype=torch.float64)
-        self._subjects: dict[str, Subject] = {}
-        for side in ("reference", "candidate"):
-            self._subjects[side] = subject = self._builds.build(side, recipe)
-            subject.keep()
-        self._observations = [pair.generate(recipe.environment, rows=ROWS, seed=seed) for seed in range(STEPS)]
-
-    def judged_by(self) -> ParameterMap:
-        """The map that checks use.
-
-        Raises:
-            Inconclusive: there is none.
-        """
-        return self._builds.parameter_map(self.module("reference"), self.module("candidate"))
-
-    def module(self, side: str) -> nn.Module:
-        """One side as it was built."""
-        return self._subjects[side].policy
-
-    def values(self, side: str) -> dict[str, Tensor]:
-        """One side's initial weights."""
-        return {name: value.detach() for name, value in self._subjects[side].policy.named_parameters()}
-
-    def respond(self, side: str, weights: Values) -> Tensor:
-        """What a side returns over some steps on other weights, but for what depends on what it sampled."""
-        subject = self._subjects[side].copy()
-        parts = []
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            for name, parameter in subject.policy.named_parameters():
-                parameter.copy_(weights[name])
-            for observations in self._observations:
-                td = TensorDict({ENV_OBS: observations.clone()}, batch_size=[ROWS])
-                given = set(td.keys())
-                out = subject.policy(td)
-                parts += [
-                    out[key].double().flatten()
-                    for key in sorted(set(out.keys()) - given - {ACT_LOG_PROB})
-                    if isinstance(out[key], Tensor) and out[key].is_floating_point()
-                ]
-        return torch.cat(parts)
+def _infer(sides: BothSides) -> tuple[Inferred, str]:
+    """What can be inferred, and a line on whether the sides agree on other weights that are given through it."""
+    inferred = infer(sides.values("reference"), sides.values("candidate"), sides.respond)
+    said, agree = _checked(inferred, sides)
+    if agree is False:
+        other = infer(sides.values("reference"), sides.values("candidate"), sides.respond, by_values=False)
+        told, they_agree = _checked(other, sides)
+        if they_agree and other.complete:
+            return other, told
+        inferred = doubted(inferred)
+    return inferred, said
 
 
-def _table(inferred: Inferred, sides: _Sides) -> list[str]:
+def _table(inferred: Inferred, sides: BothSides) -> list[str]:
     rows = [("reference", "", "candidate", "", "how sure")]
     for found in inferred.links:
         link = found.link
@@ -150,35 +110,27 @@ def _code(link: ParameterLink) -> str:
     return f"ParameterLink({', '.join(parts)})"
 
 
-def _checked(inferred: Inferred, sides: _Sides) -> str:
-    """Whether the sides, given other weights through the map, return the same."""
+def _checked(inferred: Inferred, sides: BothSides) -> tuple[str, bool | None]:
+    """Whether the sides, given other weights through the map, return the same; None when that cannot be seen."""
     try:
-        links = declared_map(
-            [found.link for found in inferred.links], sides.module("reference"), sides.module("candidate")
-        )
+        links = sides.checked([found.link for found in inferred.links])
     except Inconclusive as error:
-        return f"not checked, the map is not complete: {error}"
-    weights = {
-        name: torch.randn(value.shape, generator=torch.Generator().manual_seed(n), dtype=value.dtype)
-        / value[:1].numel() ** 0.5
-        for n, (name, value) in enumerate(sides.values("reference").items())
-    }
-    mine = sides.respond("reference", weights)
-    theirs = sides.respond("candidate", links.to_candidate(weights, sides.values("candidate")))
-    if mine.shape != theirs.shape:
-        return f"checked: the sides return {mine.numel()} and {theirs.numel()} numbers, so they do not compute the same"
-    apart = float((mine - theirs).norm() / mine.norm().clamp_min(1e-300))
-    told = "the sides agree" if apart < 1e-9 else "the sides differ: a link is wrong, or they do not compute the same"
-    return f"checked on other weights, given through the map: {told} (outputs {apart:.1e} of their size apart)"
+        return f"not checked, the map is not complete: {error}", None
+    apart = sides.apart(links)
+    if apart is None:
+        return "checked: the sides return other numbers of values, so they do not compute the same", False
+    agree = apart < AGREE
+    told = "the sides agree" if agree else "the sides differ: a link is wrong, or they do not compute the same"
+    return f"checked on other weights, given through the map: {told} (outputs {apart:.1e} of their size apart)", agree
 
 
-def _compare(declared: Iterable[ParameterLink], inferred: Inferred, sides: _Sides, what: str = _DECLARED) -> int:
+def _compare(declared: Iterable[ParameterLink], inferred: Inferred, sides: BothSides, what: str = _DECLARED) -> int:
     declared = tuple(declared)
     shapes = {
         side: {name: tuple(v.shape) for name, v in sides.values(side).items()} for side in ("reference", "candidate")
     }
     try:
-        declared_map(declared, sides.module("reference"), sides.module("candidate"))
+        sides.checked(declared)
     except Inconclusive as error:
         print(f"{what} is not complete: {error}")
         return 2

@@ -41,6 +41,7 @@ class Bounds:
 
 
 BOUNDS = Bounds()
+_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # bytes of a float -> the integer with as many
 
 
 def rms(value: Tensor) -> float:
@@ -56,19 +57,23 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
     if a.is_floating_point():
-        integer = {2: torch.int16, 4: torch.int32, 8: torch.int64}[a.element_size()]
+        integer = _INTEGERS[a.element_size()]
         return bool(torch.equal(a.contiguous().view(integer), b.contiguous().view(integer)))
     return bool(torch.equal(a, b))
 
 
 def move_one_ulp(value: Tensor, generator: torch.Generator) -> Tensor:
-    """Move every element of a float tensor to a neighbour, up or down at random; zeros stay zero.
+    """Move every element of a float tensor to a neighbour, up or down at random; zeros and infinities stay.
 
-    A zero's neighbour is a denormal, which says nothing about rounding and is slow on some processors.
+    A zero's neighbour is a denormal, which says nothing about rounding and is slow on some processors. The neighbours
+    of a float are those of its bits read as an integer.
     """
-    up = torch.randint(0, 2, value.shape, generator=generator, dtype=torch.bool).to(value.device)
-    infinity = torch.full_like(value, float("inf"))
-    return torch.where(value == 0, value, torch.nextafter(value, torch.where(up, infinity, -infinity)))
+    lowest, highest = -(1 << 63), (1 << 63) - 1
+    eights = torch.randint(lowest, highest, (-(-value.numel() // 8),), generator=generator, dtype=torch.int64)
+    bytes_ = eights.view(torch.int8)[: value.numel()].view(value.shape).to(value.device)
+    moved = value.contiguous().view(_INTEGERS[value.element_size()]) + ((bytes_ >> 7) * 2 + 1)  # -1 or 0, hence -1 or 1
+    stays = (value == 0) | torch.isinf(value)
+    return torch.where(stays, value, moved.view(value.dtype))
 
 
 def ulp_distance(a: float, b: float, dtype: torch.dtype) -> float:
@@ -76,7 +81,7 @@ def ulp_distance(a: float, b: float, dtype: torch.dtype) -> float:
     pair = torch.tensor([a, b], dtype=torch.float64).to(dtype)
     if not bool(torch.isfinite(pair).all()):
         return float("inf")
-    bits = pair.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[pair.element_size()]).tolist()
+    bits = pair.view(_INTEGERS[pair.element_size()]).tolist()
     lowest = -(1 << (8 * pair.element_size() - 1))
     first, second = (value if value >= 0 else lowest - value for value in bits)
     return float(abs(first - second))

@@ -27,6 +27,7 @@ from parity.platform_info import versions
 from parity.report.files import ReportError, require
 from parity.results import Cell, Result
 from parity.runner import DTYPES, replay
+from parity.time_limit import OutOfTime, limited
 
 _WHAT = "a golden trace of parity"
 _FIELDS: dict[str, type | tuple[type, ...]] = {
@@ -134,11 +135,19 @@ def judge_by(
     entries = [entry for entry in entries if entry["check"] in names]
     results = []
     with judging():
-        session = _JudgingSession(pair, recording, renamed or {})
+        try:
+            with limited(pair.time_limit):
+                session = _JudgingSession(pair, recording, renamed or {})
+        except OutOfTime as error:
+            raise Misuse(f"pair {pair.name!r} cannot be opened: {error}; {error.REMEDY}") from error
         for entry in entries:
             cell = Cell(pair.name, entry["check"], "cpu", entry["dtype"])
             starts(len(entries), cell)
-            result = session.judge(cell, entry["examples"])
+            try:
+                with limited(pair.time_limit):
+                    result = session.judge(cell, entry["examples"])
+            except OutOfTime as error:
+                result = unjudged(cell, Verdict.INCONCLUSIVE, f"{error}; {error.REMEDY}")
             if not result.verdict.passed:
                 result = dataclasses.replace(result, reproduce=f"{reproduce} --check {cell.check}")
             ended(result)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from parity.pairs.registry import select_names
 from parity.platform_info import platform_info
 from parity.results import Cell
 from parity.runner import DTYPES
+from parity.time_limit import OutOfTime, limited
 
 #: Examples of a check with a share of 1. Few: a file of ten thousand tensors helps nobody.
 EXAMPLES = 3
@@ -79,14 +81,16 @@ def record(
         raise Misuse(f"pair {pair.name!r} declares none of the capabilities that {checks!r} needs: nothing to record")
     keep, cells, entries = Keep(), [], []
     with judging():
-        session = _RecordingSession(pair, side, keep)
+        with _within_limit(pair, "the pair"):
+            session = _RecordingSession(pair, side, keep)
         for check in chosen:
             session.builds.tape = RecordingTape(keep)  # what drawing asks for is not part of any example
             drawn = draw(check, session, examples=examples, seed=seed)
             for dtype in check.dtypes:
                 cell = Cell(pair.name, check.name, "cpu", dtype)
                 tell(cell)
-                found = [session.record(check, cell, example) for example in drawn]
+                with _within_limit(pair, str(cell)):
+                    found = [session.record(check, cell, example) for example in drawn]
                 cells.append(cell)
                 entries.append({"check": check.name, "dtype": dtype, "examples": found})
         platform = platform_info()
@@ -104,6 +108,16 @@ def record(
     }
     size = keep.write(path, description)
     return Written(path, cells, sum(len(entry["examples"]) for entry in entries), size)
+
+
+@contextmanager
+def _within_limit(pair: Pair, what: str) -> Iterator[None]:
+    """End what takes longer than the pair's limit."""
+    try:
+        with limited(pair.time_limit):
+            yield
+    except OutOfTime as error:
+        raise Misuse(f"{what} cannot be recorded: {error}; {OutOfTime.REMEDY}") from error
 
 
 class _RecordingSession(OneSideSession):

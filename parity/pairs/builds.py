@@ -20,12 +20,13 @@ from parity.agents.interface import ENV_OBS
 from parity.compare.bounds import move_one_ulp
 from parity.compare.verdict import Misuse
 from parity.pairs.copying import Original
-from parity.pairs.parameters import ParameterMap, declared_map, inferred_map, load_reference_weights
+from parity.pairs.mapping import telling_links
+from parity.pairs.parameters import ParameterLink, ParameterMap, declared_map, load_reference_weights
 from parity.pairs.recipe import Pair, Recipe
 from parity.pairs.stress import stress_weights
 
 CALIBRATION_ROWS = 24
-KEPT_BYTES = 600_000_000
+KEPT_BYTES = 900_000_000
 
 
 @dataclass
@@ -119,6 +120,7 @@ class Builds:
         self.used = {"given": 0, "stress": 0}  # weights that builds were made on
         self._kept: OrderedDict[Hashable, Any] = OrderedDict()
         self._bytes: dict[Hashable, int] = {}
+        self._inferred: tuple[ParameterLink, ...] | None = None  # the inferred parameter map, once there is one
 
     def sides(self, recipe: Recipe, weights: int | None = 0) -> Sides:
         """Both sides on stress weights of seed ``weights``, or on fresh weights when None.
@@ -156,12 +158,12 @@ class Builds:
         del built  # what lives no more is not held against the next build
 
     def parameter_map(self, reference: nn.Module, candidate: nn.Module) -> ParameterMap:
-        """The declared map, checked, or the inferred one."""
-        if self.pair.infer_rest:
-            return inferred_map(reference, candidate, self.pair.parameters or (), by_name=True)
-        if self.pair.parameters is not None:
+        """The declared map, checked, or the inferred one, see ``parity.pairs.mapping``."""
+        if self.pair.parameters is not None and not self.pair.infer_rest:
             return declared_map(self.pair.parameters, reference, candidate)
-        return inferred_map(reference, candidate)
+        if self._inferred is None:
+            self._inferred = telling_links(self, reference, candidate)
+        return declared_map(self._inferred, reference, candidate)
 
     def wide(self, subject: Subject) -> Subject:
         """The same side in float64, on the CPU, on the same weights and buffers cast up."""

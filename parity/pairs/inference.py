@@ -25,6 +25,8 @@ Respond = Callable[[str, Values], Tensor]
 
 SIDES = ("reference", "candidate")
 
+_VALUES = "initial values equal"
+
 #: Fingerprints agree within this share of their size: the rounding of a forward pass in float64 is far below.
 AGREE = 1e-7
 #: An effect below this share of the outputs is none, but rounding.
@@ -64,15 +66,17 @@ class Inferred:
         return all(found.sure for found in self.links) and not any(self.left.values())
 
 
-def infer(reference: Values, candidate: Values, respond: Respond) -> Inferred:
+def infer(reference: Values, candidate: Values, respond: Respond, *, by_values: bool = True) -> Inferred:
     """Infer which parameter is which.
 
     Args:
         reference: freshly built weights by name.
         candidate: the other side's, built from the same seed.
         respond: runs a side on other weights.
+        by_values: whether equal initial values count. Sides that draw from one stream in another order, or more at a
+            time, hold equal numbers by chance.
     """
-    found = _by_initial_values(reference, candidate)
+    found = _by_initial_values(reference, candidate) if by_values else []
     pieces = {
         "reference": _left_over(reference, [(item.link.reference, item.link.reference_region) for item in found]),
         "candidate": _left_over(candidate, [(item.link.candidate, item.link.candidate_region) for item in found]),
@@ -90,6 +94,16 @@ def infer(reference: Values, candidate: Values, respond: Respond) -> Inferred:
     return Inferred(found, {side: list(dict.fromkeys(names)) for side, names in left.items()})
 
 
+def doubted(inferred: Inferred) -> Inferred:
+    """The same where sides that are given other weights through it differ: equal initial values may then be chance."""
+    chance = "; perhaps by chance, for the sides differ on other weights"
+    links = [
+        Found(item.link, item.why + chance, sure=False) if item.why.startswith(_VALUES) else item
+        for item in inferred.links
+    ]
+    return Inferred(links, inferred.left)
+
+
 def _by_initial_values(reference: Values, candidate: Values) -> list[Found]:
     """Links between parameters, or slices of them, that hold the same varying numbers."""
     found: list[Found] = []
@@ -97,7 +111,7 @@ def _by_initial_values(reference: Values, candidate: Values) -> list[Found]:
         whole = [(other, fit) for other, weight in candidate.items() for fit in _fits(value, weight)]
         if len(whole) == 1:
             other, (permute, region) = whole[0]
-            why = "initial values equal" + (", a slice" if region else "") + (", axes permuted" if permute else "")
+            why = _VALUES + (", a slice" if region else "") + (", axes permuted" if permute else "")
             found.append(Found(ParameterLink(name, other, candidate_region=region, permute=permute), why))
     done = {item.link.candidate for item in found}
     for other, weight in candidate.items():  # and the other way round: the reference may be the one that fuses
@@ -110,7 +124,7 @@ def _by_initial_values(reference: Values, candidate: Values) -> list[Found]:
         if len(slices) == 1:
             name, permute, region = slices[0]
             back = None if permute is None else tuple(sorted(range(len(permute)), key=permute.__getitem__))
-            why = "initial values equal, a slice" + (", axes permuted" if permute else "")
+            why = _VALUES + ", a slice" + (", axes permuted" if permute else "")
             found.append(Found(ParameterLink(name, other, reference_region=region, permute=back), why))
     return found
 

@@ -7,8 +7,9 @@ anything it does not cover exactly once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -116,16 +117,24 @@ def declared_map(links: Iterable[ParameterLink], reference: nn.Module, candidate
     return ParameterMap(links)
 
 
+Hint = Literal["value", "name", "shape"]
+"""Why parameters of one shape belong together: equal initial bits, the same name, or no other has that shape."""
+
+
 def inferred_map(
-    reference: nn.Module, candidate: nn.Module, declared: Iterable[ParameterLink] = (), *, by_name: bool = False
+    reference: nn.Module,
+    candidate: nn.Module,
+    declared: Iterable[ParameterLink] = (),
+    *,
+    hints: Sequence[Hint] = ("value", "shape"),
 ) -> ParameterMap:
-    """Infer one-to-one links from equal bits of freshly built weights, then from shapes that occur once.
+    """Infer one-to-one links between freshly built sides.
 
     Args:
         reference: one side.
         candidate: the other.
         declared: links that are given; what they name is left to them.
-        by_name: whether parameters of one name and shape belong together, before shapes alone are asked.
+        hints: what is asked, in this order.
 
     Raises:
         Inconclusive: a parameter finds no partner, or several fit; the message names it and the candidates.
@@ -135,7 +144,7 @@ def inferred_map(
         {name: value for name, value in module.named_parameters() if name not in {getattr(k, side) for k in links}}
         for side, module in (("reference", reference), ("candidate", candidate))
     )
-    for hint in ("value", "name", "shape") if by_name else ("value", "shape"):
+    for hint in hints:
         for name, value in list(mine.items()):
             fits = [other for other, weight in theirs.items() if weight.shape == value.shape]
             if hint == "value":

@@ -136,6 +136,19 @@ def test_code_that_raises_today_is_divergent_and_not_misuse(run: Run):
     assert "raises ValueError: too many values to unpack" in said
 
 
+def test_code_that_hangs_is_ended_while_it_is_recorded_and_while_it_is_judged(run: Run):
+    file = written("tensordict_mlp")
+    edit(file, "actions=4,", "actions=4, time_limit=2.0,")
+    recording = ("tensordict_mlp", "--to", "before", "--examples", "1", "--check", "forward")
+    assert run("record", file, *recording)[0] == 0
+    edit(file, "features = self.trunk(", "__import__('time').sleep(60)\n        features = self.trunk(")
+    for command in (("run", file, "tensordict_mlp", "--against", "before"), ("record", file, *recording)):
+        code, said = run(*command)
+        assert code == 2, said
+        assert "it took longer than 2 s; it was in forward (my_tensordict_mlp.py" in said
+        assert "give the pair a longer time_limit" in said
+
+
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
