@@ -76,9 +76,11 @@ class GridTraining:
         """See ``parity.pairs.training.Training``."""
         return CheckpointManager(folder).save(trainer)
 
-    def resume(self, trainer: Trainer, path: Path) -> None:
+    def resume(self, trainer: Trainer, path: Path) -> bool:
         """See ``parity.pairs.training.Training``."""
-        CheckpointManager(path.parent).resume(trainer, path)
+        if path.is_dir():
+            return CheckpointManager(path).resume(trainer) is not None
+        return CheckpointManager(path.parent).resume(trainer, path) is not None
 
     def load(self, policy: nn.Module, path: Path, environment: EnvironmentDescription | None = None) -> None:
         """See ``parity.pairs.training.Training``."""

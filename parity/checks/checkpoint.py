@@ -19,9 +19,9 @@ from torch import Tensor
 from parity.agents.interface import ENV_OBS, FULL_LOG_PROBS, VALUES, EnvironmentDescription, Feature
 from parity.checks import saving
 from parity.checks.case import Case
-from parity.checks.draw import SEEDS, SIZES, WEIGHTS, sized, with_sizes
+from parity.checks.draw import SEEDS, SIZES, WEIGHTS, sized
 from parity.checks.registry import Check, Example, nightly
-from parity.checks.trainer.damaged import REFUSED, attempted, damaged
+from parity.checks.trainer.damaged import REFUSED, attempted, damaged, other_agents
 from parity.checks.trainer.resuming import Resuming, record_state
 from parity.compare.bounds import same_bits
 from parity.compare.trace import Trace
@@ -40,7 +40,7 @@ SETTINGS = {
     "prioritized_experience_replay": {"prio_alpha": 0.6, "prio_beta0": 0.2},
 }
 KINDS = ("a truncated file", "a corrupt file", "an empty file", "a JSON file", "foreign tensors")
-ANOTHER, OTHER_SIZES = "another agent's", "an agent's of other sizes"
+ANOTHER = "another agent's"
 #: A run of other settings is no run to go on with, but its policy can be loaded.
 OTHER_RUNS: Mapping[str, Mapping[str, Any]] = {
     "a run of another learning rate": {"optimizer": {"learning_rate": 0.01}},
@@ -48,6 +48,7 @@ OTHER_RUNS: Mapping[str, Mapping[str, Any]] = {
     "a run of another optimizer": {"optimizer": {"type": "adam", "eps": 0.5}},
 }
 FORMS = ("a state dict of tensors", "torch.load with weights_only", "safetensors")
+EMPTY = "a folder without a checkpoint"
 
 
 def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy[Example]:
@@ -75,6 +76,7 @@ def _judge(case: Case, example: Example) -> None:
         run = _Checkpoints(case, example, recipe, sides, Path(folder))
         case.contract(run.kept, run.loaded, sides)
         case.facts(run.forms, dict.fromkeys(FORMS, True), sides, phase="save")
+        case.facts(run.nothing_found, {EMPTY: "nothing to resume from"}, sides, phase="resume")
         case.facts(run.refusals, dict.fromkeys(run.attempts, REFUSED), sides, phase="load")
         case.contract(run.uncopied, run.copied, sides)
         updates = Resuming(case, run.moved, run.settings, example["updates"], Path(folder), run.fresh)
@@ -96,8 +98,8 @@ class _Checkpoints:
             for side in (sides.reference, sides.candidate)
         )
         kinds = KINDS if mine == theirs else (*KINDS, ANOTHER)
-        self.resized = _resized(case, recipe)
-        kinds = kinds if self.resized is None else (*kinds, OTHER_SIZES)
+        self.resized = other_agents(case, recipe)
+        kinds = (*kinds, *self.resized)
         self.attempts = [f"{what} {kind}" for kind in kinds for what in ("resume from", "load")]
         self.attempts += [f"resume from {kind}" for kind in OTHER_RUNS]
 
@@ -156,6 +158,12 @@ class _Checkpoints:
         )
         return dict(zip(FORMS, found, strict=True))
 
+    def nothing_found(self, subject: Subject) -> dict[str, str]:
+        """What comes of a run that starts in a folder where none was saved yet."""
+        trainer = self.training.start(subject.copy().policy, self.recipe.environment, self.settings)
+        folder = Path(tempfile.mkdtemp(dir=self.folder))
+        return {EMPTY: "resumed" if self.training.resume(trainer, folder) else "nothing to resume from"}
+
     def refusals(self, subject: Subject) -> dict[str, str]:
         """How each attempt to read something that is no checkpoint of this policy ends."""
         content = self.save(subject.copy()).read_bytes()
@@ -164,13 +172,12 @@ class _Checkpoints:
         for kind, settings in OTHER_RUNS.items():
             files[kind] = self.save(subject.copy(), **settings).read_bytes()
         files[ANOTHER] = self.save(other.copy()).read_bytes()
-        if self.resized is not None:
-            resized = getattr(self.case.builds.sides(self.resized, None), subject.side)
-            files[OTHER_SIZES] = self.save(resized.copy()).read_bytes()
+        for kind, recipe in self.resized.items():  # the parameter map need not fit them
+            files[kind] = self.save(self.case.builds.build(subject.side, recipe)).read_bytes()
         policy = self.fresh(subject)
         trainer = self.training.start(policy, self.moved, self.settings)
         path = self.folder / f"{subject.side}.safetensors"
-        calls: dict[str, Callable[[], None]] = {
+        calls: dict[str, Callable[[], object]] = {
             "resume from": lambda: self.training.resume(trainer, path),
             "load": lambda: self.training.load(policy, path, self.other),
         }
@@ -203,17 +210,6 @@ class _Checkpoints:
     def _act(self, policy: Any, subject: Subject, number: int) -> None:
         observations = self._observations(self.recipe.environment, number).to(subject.device)
         policy(TensorDict({ENV_OBS: observations}, batch_size=[ROWS]))
-
-
-def _resized(case: Case, recipe: Recipe) -> Recipe | None:
-    """The small sizes but for one; a pair need not have any."""
-    small = sized(case.recipe(), case.pair, "varied")
-    for path, choices in case.pair.sizes.items():
-        for choice in choices:
-            other = with_sizes(small, {path: choice})
-            if other not in (small, recipe):
-                return other
-    return None
 
 
 def _record_outputs(policy: Any, observations: Tensor, subject: Subject, trace: Trace) -> None:

@@ -18,6 +18,8 @@ from parity.pairs.recipe import Pair, Recording
 
 #: What the agents' guide says that delta is when it is left out.
 DEFAULT_DELTA = 0.01
+#: Singular values that fall so slowly that a little more or less of delta is another effective rank.
+GRADED = [0.8**number for number in range(64)]
 #: Kinds of component whose weights can be measured.
 _LAYERS = ("Conv2d", "Linear")
 
@@ -45,7 +47,7 @@ def _judge(case: Case, example: Example) -> None:
         recipe = with_sizes(recipe, {(name, "analyze_weights"): True for name in layers})
     sides = case.builds.sides(recipe, example["weights"])
     if example["set"] != "nothing":
-        sides = _set(case, sides, layers[0], diagonal=0.5 if "equal" in example["set"] else 0.0)
+        sides = _set(case, sides, layers[0], diagonal=[0.5 if "equal" in example["set"] else 0.0])
     delta = example["delta"]
 
     def program(subject: Subject, trace: Trace) -> None:
@@ -53,30 +55,32 @@ def _judge(case: Case, example: Example) -> None:
         metrics = subject.policy.compute_weight_metrics(delta=delta)
         trace.fact("layers", [entry["name"] for entry in metrics])
         _record(metrics, trace)
-        trace.phase = "metrics, delta left out"
-        _record(subject.policy.compute_weight_metrics(), trace)
 
     def expected(subject: Subject, trace: Trace) -> None:
         trace.phase = "metrics"
         weights = subject.to_reference(dict(subject.policy.named_parameters()))
         paths = {link.name: link.reference for link in case.pair.components}
-        found, held = [], []
+        found = []
         for name in layers:
             weight = next(
                 value for key, value in weights.items() if key.startswith(f"{paths[name]}.") and key.endswith("weight")
             )
-            held.append(weight.detach())
-            found.append({"name": name, **layer_metrics(held[-1], delta)})
+            found.append({"name": name, **layer_metrics(weight.detach(), delta)})
         trace.fact("layers", layers)
         _record(found, trace)
+
+    def by_default(subject: Subject, trace: Trace) -> None:
         trace.phase = "metrics, delta left out"
-        _record(
-            [{**entry, **layer_metrics(weight, DEFAULT_DELTA)} for entry, weight in zip(found, held, strict=True)],
-            trace,
-        )
+        _record(subject.policy.compute_weight_metrics(), trace)
+
+    def by_that_number(subject: Subject, trace: Trace) -> None:
+        trace.phase = "metrics, delta left out"
+        _record(subject.policy.compute_weight_metrics(delta=DEFAULT_DELTA), trace)
 
     case.parity(program, sides)
     case.contract(expected, program, sides)
+    graded = _set(case, sides, layers[0], diagonal=GRADED)
+    case.contract(by_that_number, by_default, graded, cause=f"without one, delta is {DEFAULT_DELTA}")
 
     def observe(subject: Subject) -> dict[str, Any]:
         before = [value.detach().clone() for value in subject.policy.parameters()]
@@ -94,8 +98,8 @@ def _judge(case: Case, example: Example) -> None:
     case.facts(observe, {"deterministic": True, "weights untouched": True}, sides, phase="metrics")
 
 
-def _set(case: Case, sides: Sides, layer: str, *, diagonal: float) -> Sides:
-    """Copies of both sides in which every singular value of one layer's weight has the same value."""
+def _set(case: Case, sides: Sides, layer: str, *, diagonal: list[float]) -> Sides:
+    """Copies of both sides in which one layer's weight has these singular values, the last for all that follow."""
     sides = sides.copy()
     for subject in (sides.reference, sides.candidate):
         with torch.no_grad():
@@ -103,7 +107,9 @@ def _set(case: Case, sides: Sides, layer: str, *, diagonal: float) -> Sides:
                 if case.pair.home(name, subject.side) == layer:
                     value.zero_()
                     if value.dim() > 1:
-                        value.flatten(1).fill_diagonal_(diagonal)
+                        places = value.flatten(1).diagonal()
+                        values = [*diagonal[: len(places)], *diagonal[-1:] * (len(places) - len(diagonal))]
+                        places.copy_(torch.tensor(values))
         subject.keep()
     return sides
 

@@ -33,10 +33,10 @@ EXAMPLES = 1
 #: Of harmless pairs one more: hypothesis begins with the simplest example, whatever the seed.
 ALARM_EXAMPLES = 2
 SECONDS = 300.0
-#: Seeds of clean pairs that nobody may take for wrong; `make false-alarms` is the long run.
-CLEAN_SEEDS = 4
+#: Seeds of clean pairs that nobody may take for wrong; `make false-alarms` is the long run, in both dtypes.
+CLEAN_SEEDS = 2
 #: Mutants of one campaign: what fits into twenty minutes beside the named faults.
-MUTANTS = 560
+MUTANTS = 530
 
 Task = tuple[str, str, str]
 """``fault``, ``mutant``, ``original``, ``control`` or ``clean``; the pair; the name (of a clean pair, the seed)."""
@@ -181,11 +181,12 @@ def _alarms(pair: Pair, seed: int, plant: Plant) -> dict[str, Any]:
             session, builds = Session(smaller(harmless)), Builds(harmless)
             caught = []
             for name, check in checks_of(pair).items():
-                for dtype in check.dtypes if name not in LEFT_OUT else ():
-                    cell = Cell(pair.name, name, "cpu", dtype)
-                    result = run_cell(session, cell, shrink=False, max_examples=ALARM_EXAMPLES, seed=seed)
-                    if not result.verdict.passed:
-                        caught.append(name)
+                if name in LEFT_OUT:
+                    continue
+                cell = Cell(pair.name, name, "cpu", check.dtypes[0])
+                result = run_cell(session, cell, shrink=False, max_examples=ALARM_EXAMPLES, seed=seed)
+                if not result.verdict.passed:
+                    caught.append(name)
             return {
                 "caught_by": caught,
                 "rivals": [name for name, rival in RIVALS.items() if sees(rival, builds, seed)],

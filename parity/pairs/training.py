@@ -118,10 +118,17 @@ class Training(Protocol):
         """Write a checkpoint of a trainer between two updates; return its file."""
         ...
 
-    def resume(self, trainer: Any, path: Path) -> None:
+    def resume(self, trainer: Any, path: Path) -> bool:
         """Bring a trainer that did nothing yet to where a checkpoint was taken.
 
         What is no such checkpoint is refused by an error that names the file; nothing is changed then.
+
+        Args:
+            trainer: of a run with the same settings.
+            path: a checkpoint's file, or a folder, of whose checkpoints the latest is taken.
+
+        Returns:
+            Whether there was one; a folder may hold none.
         """
         ...
 

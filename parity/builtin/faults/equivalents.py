@@ -12,6 +12,10 @@ _TIME = "it changes how much time or memory something takes, not what comes out"
 _LAST_AXIS = "the tensor has two axes: 1 and -1 are the same"
 _WIDE = "the numbers are small: any integer type holds them, and they are compared and cast alike"
 _STORED = "stored besides, it is replaced by what activation makes of the environment"
+_ACTIVE = "a pair's policies are initialised when they are built; that they refuse before is a unit test's"
+_TABLE = "both tables are activated together, and the other one refuses as well"
+_FORGED = "no file with a valid checksum gets there: each tensor is stored with the policy that it fits"
+_SERIAL = "torch fills normal and truncated normal numbers on one thread, however many there are"
 _INT64 = "torch.full makes int64 of an int anyway"
 
 EQUIVALENT = (
@@ -29,6 +33,10 @@ EQUIVALENT = (
         if (module, rule) != ("actions:ActionTable", "constant")
     ),
     Equivalent(f"{_AGENTS}.actions:ActionTable.__init__:constant", _PLACEHOLDER, "torch.empty(0, dtype=torch.int64)"),
+    Equivalent(f"{_AGENTS}.actions:ActionTable.__init__:arguments swapped", _TABLE, "torch.empty(0, 2"),
+    Equivalent(f"{_AGENTS}.actions:ActionTable.is_active:*", _TABLE),
+    Equivalent(f"{_AGENTS}.features:FeatureTable.__init__:*", _ACTIVE, "is_active"),
+    Equivalent(f"{_AGENTS}.attention:CrossAttention.__init__:*", _TIME, "2 * sizes['num_layers']"),
     Equivalent(f"{_AGENTS}.attention:CrossAttention.__init__:*", _TIME, "asked"),
     Equivalent(f"{_AGENTS}.attention:CrossAttention.__init__:*", _TIME, "absorbed"),
     Equivalent(f"{_AGENTS}.attention:CrossAttention.__init__:*", _TIME, "AbsorbedHeads"),
@@ -37,6 +45,10 @@ EQUIVALENT = (
         f"{_AGENTS}.inputs:check_training_action:statement dropped",
         "an action that does not go with a batch without time is refused right after it, in other words",
         "observations.dim() != 4",
+    ),
+    Equivalent(f"{_AGENTS}.graph:nearest:*", _MESSAGE),
+    Equivalent(
+        f"{_AGENTS}.layers:TokensToBox.forward:call dropped", "torch scatters by 32-bit integers as well", ".long()"
     ),
     Equivalent(f"{_AGENTS}.layers:warn_of_ignored_tokens:keyword dropped", _MESSAGE),
     Equivalent(f"{_AGENTS}.layers:warn_of_ignored_tokens:constant", _MESSAGE),
@@ -54,6 +66,10 @@ EQUIVALENT = (
     ),
     Equivalent(f"{_AGENTS}.packing:pack:branches swapped", _TIME, "_CPU_GROUP"),
     Equivalent(f"{_AGENTS}.pytorch_agent_mixin:PyTorchAgentMixin.__init__:call dropped", _CUDA, "device"),
+    Equivalent(
+        f"{_AGENTS}.pytorch_agent_mixin:PyTorchAgentMixin.__init__:default",
+        "MettaAgent passes every key: only who builds the class by hand sees its defaults, and a unit test holds them",
+    ),
     Equivalent(f"{_AGENTS}.pytorch_agent_mixin:*.extract_mixin_params:and/or", _MESSAGE, "'agent config'"),
     Equivalent(f"{_AGENTS}.pytorch_agent_mixin:*.set_tensordict_fields:keyword dropped", _INT64, "torch.full"),
     Equivalent(f"{_AGENTS}.pytorch_agent_mixin:*.handle_*_mode:sign", _LAST_AXIS, "gather(-1"),
@@ -65,6 +81,7 @@ EQUIVALENT = (
     Equivalent(f"{_AGENTS}.stages:Stage.__init__:*", _TIME, "dim() == 4"),
     Equivalent(f"{_AGENTS}.stages:Stage.__init__:call dropped", _TIME, "memory_format"),
     Equivalent(f"{_AGENTS}.tokens:TokenStrip.set_feature_remap:*", _WIDE, "dtype=torch.int32"),
+    Equivalent(f"{_AGENTS}.tokens:TokenStrip.set_feature_remap:call dropped", _WIDE, "outside.int()"),
     Equivalent(
         f"{_AGENTS}.tokens:TokenStrip.forward:constant",
         "how many empty slots are left of a batch without a token is free",
@@ -84,7 +101,24 @@ EQUIVALENT = (
         "where no flag is given the zeros are only asked whether there is one among them",
         "dtype=torch.bool",
     ),
+    *(Equivalent(f"{_AGENTS}.weights:draw_{law}:scope dropped", _SERIAL) for law in ("normal", "truncated_normal")),
     # trainer
+    Equivalent(
+        f"{_TRAINING}.checkpoint:_agent:branches swapped",
+        "it names an agent in messages; agents of other classes differ in their parameters too",
+    ),
+    Equivalent(f"{_TRAINING}.checkpoint:_optimizer_state:*", _FORGED, "_require_same"),
+    Equivalent(f"{_TRAINING}.checkpoint:_require_run:statement dropped", _CUDA, "found.part('random')"),
+    Equivalent(
+        f"{_TRAINING}.losses:ppo_losses:comparison",
+        "a ratio is as far from 1 as the coefficient, to the bit, by chance alone",
+        "(ratio - 1.0).abs() > ppo.clip_coef",
+    ),
+    Equivalent(
+        f"{_TRAINING}.trainer:Trainer._memory:statement dropped",
+        "the experience of every shipped agent holds its memory",
+        "not in self.spec",
+    ),
     Equivalent(
         f"{_TRAINING}.checkpoint:_checksum:name", "the sum is compared with what the same function made", "torch.uint8"
     ),

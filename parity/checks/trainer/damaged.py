@@ -1,4 +1,4 @@
-"""Files that are no checkpoint, and how an attempt to read one must end."""
+"""Files that are no checkpoint of a policy, and how an attempt to read one must end."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ from typing import Any
 import safetensors.torch
 import torch
 
+from parity.checks.case import Case
+from parity.checks.draw import sized, with_sizes
 from parity.compare.bounds import same_bits
+from parity.pairs.recipe import Recipe
 
 REFUSED = "refused"
+OTHER_SIZES = "an agent's of other sizes"
+#: Agents whose parameters have other names, and the number of their recurrent layers.
+OTHER_LAYERS = {"an agent's of fewer layers": 1, "an agent's of more layers": 3}
+_CORE = "_core_"
 
 
 def damaged(content: bytes, permille: int) -> dict[str, bytes]:
@@ -30,7 +37,19 @@ def damaged(content: bytes, permille: int) -> dict[str, bytes]:
     }
 
 
-def attempted(call: Callable[[], None], path: Path, policy: Any) -> str:
+def other_agents(case: Case, recipe: Recipe) -> dict[str, Recipe]:
+    """Recipes of agents of the recipe's class that cannot take its weights; none of a pair that names no sizes."""
+    small, found = sized(case.recipe(), case.pair, "varied"), {}
+    others = (with_sizes(small, {path: value}) for path, values in case.pair.sizes.items() for value in values)
+    resized = next((other for other in others if other not in (small, recipe)), None)
+    if resized is not None:
+        found[OTHER_SIZES] = resized
+    if "num_layers" in small.config.components.get(_CORE, {}).get("nn_params", {}):
+        found |= {k: with_sizes(small, {(_CORE, "nn_params", "num_layers"): n}) for k, n in OTHER_LAYERS.items()}
+    return found
+
+
+def attempted(call: Callable[[], object], path: Path, policy: Any) -> str:
     """How reading a file ends: ``REFUSED`` by an error that names it, with nothing changed, or what went otherwise."""
     content, before = path.read_bytes(), copy.deepcopy(policy.state_dict())
     names = (policy.original_feature_mapping(), policy.action_rows())

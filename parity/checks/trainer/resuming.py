@@ -104,7 +104,7 @@ class _Watch:
 
 
 class Resuming:
-    """Updates of one side: ``uninterrupted`` writes a checkpoint on the way, ``resumed`` goes on from that.
+    """Updates of one side: ``uninterrupted`` writes checkpoints on the way, ``resumed`` goes on from the last.
 
     Args:
         case: the cell being judged.
@@ -127,7 +127,7 @@ class Resuming:
         assert case.pair.training is not None, "the capability says that there is one"
         self.case, self.training, self.environment, self.settings = case, case.pair.training, environment, settings
         self.updates, self.folder, self.fresh = updates, folder, fresh
-        self._paths: dict[tuple[str, int | None], Path] = {}
+        self._folders: dict[tuple[str, int | None], Path] = {}
         self._resumed = False
 
     def uninterrupted(self, subject: Subject, trace: Trace) -> None:
@@ -136,19 +136,21 @@ class Resuming:
         subject.policy.initialize_to_environment(self.environment)
         trainer = self.training.start(subject.policy, self.environment, self.settings, watcher=watch)
         watch.begin(0, heard=False)
+        folder = self.folder / subject.side / str(subject.nudge)  # neither is there yet
+        self.training.save(trainer, folder)
         for _ in trainer.run(self.updates[0]):
             pass
-        folder = self.folder / subject.side / str(subject.nudge)  # neither is there yet
-        self._paths[subject.side, subject.nudge] = self.training.save(trainer, folder)
+        self.training.save(trainer, folder)
+        self._folders[subject.side, subject.nudge] = folder
         self._go_on(subject, subject.policy, trace, trainer, watch)
 
     def resumed(self, subject: Subject, trace: Trace) -> None:
-        """The updates after the checkpoint, by another trainer of another policy."""
+        """The updates after the later of two checkpoints, by another trainer of another policy."""
         watch, self._resumed = _Watch(self.case, subject, trace), True
         policy = self.fresh(subject)
         trace.phase = "resume"
         trainer = self.training.start(policy, self.environment, self.settings, watcher=watch)
-        self.training.resume(trainer, self._paths[subject.side, subject.nudge])
+        self.training.resume(trainer, self._folders[subject.side, subject.nudge])
         self._go_on(subject, policy, trace, trainer, watch)
 
     def _record_counts(self, trace: Trace, trainer: Any, updates: int, component: str = "") -> None:

@@ -138,3 +138,8 @@ def test_the_mixin_behind_the_wrapper_is_not_a_policy() -> None:
     backwards: type = types.new_class("Backwards", (LSTMWrapper, PyTorchAgentMixin))
     with pytest.raises(TypeError, match="abstract"):
         backwards(None, 1, seed=0, dtype=torch.float32)
+
+
+def test_what_is_left_out_has_the_defaults_that_every_candidate_shares():
+    policy = build(fast_components())
+    assert (policy.clip_range, policy.analyze_weights_interval, policy.l2_init_weight_update_interval) == (0.0, 300, 0)
