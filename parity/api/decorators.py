@@ -18,7 +18,7 @@ from parity.compare.verdict import Misuse
 from parity.compare.watched import Watched, add_watched
 from parity.faults.plant import Patcher
 from parity.faults.registry import add_fault
-from parity.pairs.builds import Subject
+from parity.pairs.subjects import Subject
 
 Record = Callable[..., None]
 """``record(key, tensor)``; ``component=`` names a place of its own."""

@@ -19,8 +19,8 @@ from parity.checks.refused_calls import MISUSE, refuse_calls
 from parity.checks.registry import Check, Example
 from parity.compare.probes import Probes
 from parity.compare.trace import Trace
-from parity.pairs.builds import Sides, Subject
 from parity.pairs.recipe import Pair, Recording
+from parity.pairs.subjects import Sides, Subject
 
 SAMPLES = 32
 _BEYOND_INT32 = 2**32  # what is cut to 32 bits would take it for 0

@@ -24,8 +24,9 @@ from parity.compare.reruns import Rerun
 from parity.compare.trace import Trace, comparable_probes
 from parity.compare.verdict import Divergence, DivergenceFound, Inconclusive, Misuse, Rung
 from parity.compare.watched import watched_of
-from parity.pairs.builds import Builds, Sides, Subject
+from parity.pairs.builds import Builds
 from parity.pairs.recipe import Pair, Recipe, Recording
+from parity.pairs.subjects import Sides, Subject
 
 #: Code of these is not to blame for an error that passes through it.
 _LIBRARIES = tuple(f"{path}{os.sep}" for library in (torch, tensordict) for path in library.__path__)

@@ -25,8 +25,8 @@ from parity.checks.trainer.damaged import REFUSED, attempted, damaged, other_age
 from parity.checks.trainer.resuming import Resuming, record_state
 from parity.compare.bounds import same_bits
 from parity.compare.trace import Trace
-from parity.pairs.builds import Sides, Subject
 from parity.pairs.recipe import Pair, Recipe, Recording
+from parity.pairs.subjects import Sides, Subject
 
 ROWS = 4
 #: Four agents in two slices, two segments each, all of the trainer's state in use.

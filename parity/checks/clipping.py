@@ -15,8 +15,8 @@ from parity.checks.draw import SEEDS, WEIGHTS, sized
 from parity.checks.oracles.clipping import clipped, l2_distance
 from parity.checks.registry import Check, Example
 from parity.compare.trace import Trace
-from parity.pairs.builds import Sides, Subject
 from parity.pairs.recipe import Pair, Recipe, Recording
+from parity.pairs.subjects import Sides, Subject
 
 SCALES = [1.0, 0.5, 2.0, 0.0]
 #: The pair's own sizes come first; every example builds anew, which large sizes make dear.

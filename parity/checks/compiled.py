@@ -20,8 +20,8 @@ from parity.checks.gradients import record_gradients
 from parity.checks.registry import Check, Example, nightly
 from parity.compare.trace import Entry, Place, Trace
 from parity.compare.verdict import Inconclusive
-from parity.pairs.builds import Sides, Subject
 from parity.pairs.recipe import Pair, Recording
+from parity.pairs.subjects import Sides, Subject
 
 CORE = "_core_"
 #: Parts of the names of operations that carry a layer's work, as torch and as ATen spell them.

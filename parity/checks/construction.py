@@ -14,8 +14,8 @@ from parity.checks.case import Case
 from parity.checks.draw import SEEDS, action_spaces, with_actions, with_sizes
 from parity.checks.registry import Check, Example
 from parity.compare.verdict import different_fact
-from parity.pairs.builds import Sides, Subject
 from parity.pairs.recipe import Pair, Recipe, Recording, dtype_name
+from parity.pairs.subjects import Sides, Subject
 
 #: Top-level keys that upstream YAMLs carry and no policy of ours reads: they must arrive nevertheless.
 EXTRA_KEYS = ("policy_selector", "some_future_key")

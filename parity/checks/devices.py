@@ -24,8 +24,8 @@ from parity.compare.judge import Outcome
 from parity.compare.probes import Probes
 from parity.compare.trace import Entry, Place, Trace
 from parity.compare.verdict import Divergence, DivergenceFound, Inconclusive, Misuse, Rung
-from parity.pairs.builds import Subject
 from parity.pairs.recipe import Pair, Recording
+from parity.pairs.subjects import Subject
 
 #: How the second device computes, and the rounding of its coarsest operation; inputs and sums stay float32.
 MODES = {"strict": torch.finfo(torch.float32).eps, "tf32": 2.0**-10, "bf16": torch.finfo(torch.bfloat16).eps}

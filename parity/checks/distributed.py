@@ -23,8 +23,8 @@ from parity.checks.registry import Check, Example
 from parity.checks.trainer.processes import run_ranks
 from parity.compare.bounds import same_bits
 from parity.compare.trace import Trace
-from parity.pairs.builds import Subject
 from parity.pairs.recipe import Pair, Recording
+from parity.pairs.subjects import Subject
 from parity.pairs.training import Trainer, Training
 
 RANKS, UPDATES = 2, 2

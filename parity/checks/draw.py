@@ -23,8 +23,8 @@ from parity.agents.interface import (
 )
 from parity.checks.case import Case
 from parity.compare.verdict import Misuse
-from parity.pairs.builds import Sides, Subject
 from parity.pairs.recipe import Pair, Recipe, Recording
+from parity.pairs.subjects import Sides, Subject
 
 SEEDS = st.integers(0, 2**16)
 WEIGHTS = st.integers(0, 2)  # few, because each is calibrated once and kept

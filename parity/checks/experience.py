@@ -17,8 +17,8 @@ from parity.checks.trainer.seen import SeenUpdate
 from parity.checks.trainer.storing import HANDLING, handling, ring
 from parity.checks.trainer.watched import watch
 from parity.compare.trace import Trace
-from parity.pairs.builds import Subject
 from parity.pairs.recipe import Pair, Recording
+from parity.pairs.subjects import Subject
 from parity.pairs.training import Training
 
 UPDATES = 2

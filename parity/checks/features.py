@@ -17,8 +17,8 @@ from parity.checks.refused_calls import MISUSE, refuse_calls
 from parity.checks.registry import Check, Example
 from parity.compare.probes import Probes
 from parity.compare.trace import Trace
-from parity.pairs.builds import Subject
 from parity.pairs.recipe import Pair, Recording
+from parity.pairs.subjects import Subject
 
 ROWS = 4
 NORMALISED = "obs_normalizer"  # the component whose output is the normalised observation, where a pair has one

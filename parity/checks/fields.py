@@ -31,8 +31,8 @@ from parity.checks.draw import Scene, open_scene, scenes
 from parity.checks.misuse import REFUSED, refused
 from parity.checks.registry import Check, Example
 from parity.compare.trace import Trace
-from parity.pairs.builds import Subject
 from parity.pairs.recipe import dtype_name
+from parity.pairs.subjects import Subject
 
 MODES = ("inference", "sequence", "training")
 PHASES = {"inference": "rollout", "sequence": "rollout", "training": "forward"}

@@ -18,7 +18,7 @@ from parity.checks.case import Case
 from parity.checks.draw import Scene, open_scene, scenes
 from parity.checks.registry import Check, Example
 from parity.compare.trace import Trace
-from parity.pairs.builds import Subject
+from parity.pairs.subjects import Subject
 
 
 def _judge(case: Case, example: Example) -> None:

@@ -12,7 +12,7 @@ from parity.checks.draw import open_scene, scenes
 from parity.checks.registry import Check, Example
 from parity.compare.bounds import BOUNDS, rms
 from parity.compare.trace import Trace
-from parity.pairs.builds import Subject
+from parity.pairs.subjects import Subject
 
 
 def _judge(case: Case, example: Example) -> None:

@@ -12,8 +12,8 @@ from parity.checks.registry import Check, Example
 from parity.compare.bounds import same_bits
 from parity.compare.trace import Trace
 from parity.compare.verdict import different_fact
-from parity.pairs.builds import Sides, Subject
 from parity.pairs.recipe import Pair, Recording
+from parity.pairs.subjects import Sides, Subject
 
 
 def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy[Example]:

@@ -14,8 +14,8 @@ from parity.checks.draw import Scene, open_scene, scenes
 from parity.checks.refused_calls import refuse_calls
 from parity.checks.registry import Check, Example
 from parity.compare.trace import Trace
-from parity.pairs.builds import Subject
 from parity.pairs.recipe import Pair, Recording
+from parity.pairs.subjects import Subject
 
 SLICES = (0, 3)  # two environment slices, interleaved
 

@@ -14,8 +14,8 @@ from parity.checks.case import Case, Program
 from parity.checks.draw import SEEDS, Scene, open_scene, scenes
 from parity.checks.registry import Check, Example
 from parity.compare.trace import Trace
-from parity.pairs.builds import Subject
 from parity.pairs.recipe import Pair, Recording
+from parity.pairs.subjects import Subject
 
 
 def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy[Example]:

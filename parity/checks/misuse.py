@@ -12,7 +12,7 @@ from torch import Tensor
 from parity.agents.errors import ActionError, MemoryStateError, ObservationError
 from parity.agents.interface import DONES, ENV_ID_START, ENV_OBS, MEMORY_C, MEMORY_H, TRUNCATEDS
 from parity.checks.draw import Scene
-from parity.pairs.builds import Subject
+from parity.pairs.subjects import Subject
 
 REFUSED = {
     "a state argument": "MemoryStateError",

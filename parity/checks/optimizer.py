@@ -20,8 +20,8 @@ from parity.checks.trainer.updates import SMALLEST, Update
 from parity.compare.bounds import move_one_ulp
 from parity.compare.trace import Trace
 from parity.compare.verdict import DivergenceFound
-from parity.pairs.builds import Sides, Subject
 from parity.pairs.recipe import Pair, Recording
+from parity.pairs.subjects import Sides, Subject
 
 PHASE = "optimizer step"
 #: How large a parameter's gradient is: ordinary, small beside eps, huge, zero.

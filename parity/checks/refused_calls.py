@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from parity.agents.errors import ActionError, AgentError, ConfigError, MemoryStateError
 from parity.agents.interface import MEMORY_H, Feature
 from parity.checks.case import Case
-from parity.pairs.builds import Sides, Subject
+from parity.pairs.subjects import Sides, Subject
 
 #: Half of the examples, the simplest among them, look at right use alone: misuse would hide why that goes wrong.
 MISUSE = st.booleans()

@@ -14,7 +14,7 @@ from parity.agents.interface import ENV_OBS, FULL_LOG_PROBS, VALUES
 from parity.checks.case import Case
 from parity.checks.draw import SEEDS, WEIGHTS
 from parity.compare.trace import Trace
-from parity.pairs.builds import Subject
+from parity.pairs.subjects import Subject
 
 ROWS = 4
 _LOADED = "state_dict does not hold all that the policy computes with: register buffers for what is no parameter"

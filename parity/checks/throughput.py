@@ -27,8 +27,8 @@ from parity.checks.draw import SEEDS, WEIGHTS, legal_actions
 from parity.checks.registry import Check, Example
 from parity.compare.judge import Outcome
 from parity.compare.verdict import Divergence, DivergenceFound, Rung
-from parity.pairs.builds import Subject
 from parity.pairs.recipe import Pair, Recording
+from parity.pairs.subjects import Subject
 
 ROWS, BATCH, STEPS = 64, 4, 8
 #: The candidate may take this much longer. Single times scatter by a tenth on a busy machine, medians of neighbours by

@@ -17,8 +17,8 @@ from parity.checks.draw import SEEDS, SIZES, WEIGHTS, sized
 from parity.checks.registry import Check, Example, nightly
 from parity.compare.bounds import BOUNDS, rms
 from parity.compare.trace import Trace
-from parity.pairs.builds import Subject
 from parity.pairs.recipe import Pair, Recording
+from parity.pairs.subjects import Subject
 
 LONG_UPDATES = 20
 INDICES = "indices"  # of the segments in a minibatch

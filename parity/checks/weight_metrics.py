@@ -13,8 +13,8 @@ from parity.checks.oracles.spectrum import layer_metrics
 from parity.checks.refused_calls import MISUSE, refuse_calls
 from parity.checks.registry import Check, Example, nightly
 from parity.compare.trace import Trace
-from parity.pairs.builds import Sides, Subject
 from parity.pairs.recipe import Pair, Recording
+from parity.pairs.subjects import Sides, Subject
 
 #: What the agents' guide says that delta is when it is left out.
 DEFAULT_DELTA = 0.01

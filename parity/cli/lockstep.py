@@ -21,9 +21,10 @@ from parity.cli.figures import worst
 from parity.cli.progress import Status
 from parity.compare.bounds import BOUNDS, move_one_ulp, rms
 from parity.compare.verdict import Misuse
-from parity.pairs.builds import Builds, Subject
+from parity.pairs.builds import Builds
 from parity.pairs.parameters import ParameterMap
 from parity.pairs.recipe import Pair
+from parity.pairs.subjects import Subject
 from parity.pairs.training import Trainer, Training, World
 from parity.platform_info import platform_info
 from parity.report.files import write_json

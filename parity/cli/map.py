@@ -21,7 +21,7 @@ def show(arguments: argparse.Namespace) -> int:
     pair = the_pair(arguments.pair)
     with judging():
         builds = Builds(pair)
-        sides = BothSides(builds)
+        sides = BothSides(pair, builds.build)
         inferred, checked = _infer(sides)
         print("\n".join(_table(inferred, sides)))
         print()

@@ -14,7 +14,8 @@ from tensordict import TensorDict, TensorDictBase
 
 from parity.agents.interface import ENV_OBS, FULL_LOG_PROBS, VALUES
 from parity.checks.draw import legal_actions
-from parity.pairs.builds import Builds, Sides
+from parity.pairs.builds import Builds
+from parity.pairs.subjects import Sides
 
 ROWS, BATCH, STEPS = 32, 4, 8
 #: A short training, as a test that has to end soon would have it.

@@ -20,9 +20,9 @@ from parity.golden.encoding import decode_run
 from parity.golden.sides import SIDES, OneSideSession, one_side
 from parity.golden.store import Kept
 from parity.golden.tape import PlayedTape
-from parity.pairs.builds import Sides
 from parity.pairs.recipe import Pair
 from parity.pairs.registry import select_names
+from parity.pairs.subjects import Sides
 from parity.platform_info import versions
 from parity.report.files import ReportError, require
 from parity.results import Cell, Result

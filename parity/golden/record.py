@@ -25,9 +25,9 @@ from parity.golden.encoding import Recorded, encode_run
 from parity.golden.sides import OneSideSession, one_side
 from parity.golden.store import Keep
 from parity.golden.tape import RecordingTape
-from parity.pairs.builds import Sides
 from parity.pairs.recipe import Pair
 from parity.pairs.registry import select_names
+from parity.pairs.subjects import Sides
 from parity.platform_info import platform_info
 from parity.results import Cell
 from parity.runner import DTYPES

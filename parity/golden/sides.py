@@ -12,10 +12,11 @@ from torch import Tensor
 from parity.checks.case import Case
 from parity.compare.verdict import Divergence, DivergenceFound, Misuse, Rung
 from parity.golden.tape import RecordingTape, Tape, TapedRecording, taped
-from parity.pairs.builds import Builds, Sides, Subject, recipe_key
+from parity.pairs.builds import Builds, recipe_key
 from parity.pairs.components import inferred_components
 from parity.pairs.parameters import ParameterLink, ParameterMap
 from parity.pairs.recipe import ComponentLink, Pair, Recipe, Recording
+from parity.pairs.subjects import Sides, Subject
 from parity.results import Cell
 from parity.runner import Session
 

@@ -11,17 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from torch import nn
 
 from parity.compare.verdict import Inconclusive
 from parity.pairs.inference import infer
 from parity.pairs.parameters import Hint, ParameterLink, inferred_map
-from parity.pairs.responses import AGREE, BothSides
-
-if TYPE_CHECKING:
-    from parity.pairs.builds import Builds
+from parity.pairs.recipe import Pair
+from parity.pairs.responses import AGREE, BothSides, Build
 
 _ORDERS: tuple[Sequence[Hint], ...] = (("value", "name", "shape"), ("name", "value", "shape"))
 _NAMELESS: tuple[Sequence[Hint], ...] = (("value", "shape"),)
@@ -29,19 +26,20 @@ _NAMELESS: tuple[Sequence[Hint], ...] = (("value", "shape"),)
 Links = tuple[ParameterLink, ...]
 
 
-def telling_links(builds: Builds, reference: nn.Module, candidate: nn.Module) -> Links:
+def telling_links(pair: Pair, build: Build, reference: nn.Module, candidate: nn.Module) -> Links:
     """Links of the first map under which the sides agree, or else of the one that brings them nearest.
 
     Args:
-        builds: of the pair; both sides are built once more where the first map is not one of equal names.
+        pair: the pair.
+        build: builds a side once more, where the first map is not one of equal names.
         reference: one side as it is built.
         candidate: the other.
 
     Raises:
         Inconclusive: as ``inferred_map`` does.
     """
-    declared = tuple(builds.pair.parameters or ())
-    first, *others = _ORDERS if builds.pair.infer_rest else _NAMELESS
+    declared = tuple(pair.parameters or ())
+    first, *others = _ORDERS if pair.infer_rest else _NAMELESS
     links = inferred_map(reference, candidate, declared, hints=first).links
     if all(link.reference == link.candidate for link in links):
         return links
@@ -51,7 +49,7 @@ def telling_links(builds: Builds, reference: nn.Module, candidate: nn.Module) ->
             tried.append(inferred_map(reference, candidate, declared, hints=hints).links)
     nearest, least = links, math.inf
     with suppress(Exception):  # of a side that does not run: it is named when it is judged
-        sides = BothSides(builds)
+        sides = BothSides(pair, build)
         for attempt in dict.fromkeys(tried):
             nearest, least = min((nearest, least), (attempt, _apart(sides, attempt)), key=lambda found: found[1])
             if least < AGREE:

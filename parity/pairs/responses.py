@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from tensordict import TensorDict
@@ -11,9 +10,11 @@ from torch import Tensor, nn
 
 from parity.agents.interface import ACT_LOG_PROB, ENV_OBS
 from parity.pairs.parameters import ParameterLink, ParameterMap, declared_map
+from parity.pairs.recipe import Pair, Recipe
+from parity.pairs.subjects import Subject
 
-if TYPE_CHECKING:
-    from parity.pairs.builds import Builds, Subject
+Build = Callable[[str, Recipe], Subject]
+"""Builds one side afresh."""
 
 ROWS, STEPS = 6, 3
 #: Outputs that are this share of their size apart are the same: the rounding of a forward pass in float64 is far below.
@@ -23,12 +24,11 @@ AGREE = 1e-9
 class BothSides:
     """Both sides, built in float64 on the CPU, ready to be given other weights."""
 
-    def __init__(self, builds: Builds) -> None:
-        pair = builds.pair
+    def __init__(self, pair: Pair, build: Build) -> None:
         recipe = pair.recipe.with_system(dtype=torch.float64, device="cpu")
         self._subjects: dict[str, Subject] = {}
         for side in ("reference", "candidate"):
-            self._subjects[side] = subject = builds.build(side, recipe)
+            self._subjects[side] = subject = build(side, recipe)
             subject.keep()
         self._observations = [pair.generate(recipe.environment, rows=ROWS, seed=seed) for seed in range(STEPS)]
 

@@ -10,8 +10,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from parity.compare.verdict import Misuse
-from parity.pairs.builds import Builds, Sides
+from parity.pairs.builds import Builds
 from parity.pairs.recipe import Pair
+from parity.pairs.subjects import Sides
 
 
 def read_weights(path: Path, pair: Pair) -> dict[str, Tensor]:

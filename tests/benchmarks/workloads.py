@@ -13,8 +13,8 @@ from parity.agents.interface import ENV_OBS
 from parity.checks.draw import legal_actions
 from parity.compare.probes import Probes
 from parity.compare.trace import Trace
-from parity.pairs.builds import Subject
 from parity.pairs.recipe import Pair
+from parity.pairs.subjects import Subject
 from parity.pairs.training import Trainer
 
 MOST_ROWS = 256

@@ -7,7 +7,8 @@ from tensordict import TensorDict
 from parity.builtin.fast import pair
 from parity.compare.probes import Probes
 from parity.compare.trace import Trace
-from parity.pairs.builds import Builds, Subject
+from parity.pairs.builds import Builds
+from parity.pairs.subjects import Subject
 
 ROWS = 64
 

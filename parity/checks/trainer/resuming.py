@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from parity.agents.interface import ACTIONS, DONES, ENV_OBS, TRUNCATEDS, VALUES, EnvironmentDescription
 from parity.checks.case import Case
 from parity.compare.trace import Trace
-from parity.pairs.builds import Subject
+from parity.pairs.subjects import Subject
 
 T = TypeVar("T")
 

@@ -24,7 +24,7 @@ from parity.checks.registry import Example
 from parity.checks.trainer.recomputed import Plan
 from parity.checks.trainer.seen import REWARDS
 from parity.compare.trace import Trace
-from parity.pairs.builds import Subject
+from parity.pairs.subjects import Subject
 from parity.pairs.training import Training
 
 Fields = dict[str, tuple[tuple[int, ...], torch.dtype]]

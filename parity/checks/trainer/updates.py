@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from parity.checks.case import Case
 from parity.checks.oracles.optimizers import Moments, Numbers, adam, clipped_by_norm
 from parity.compare.trace import Trace
-from parity.pairs.builds import Subject
+from parity.pairs.subjects import Subject
 
 #: A training with four minibatches in an update.
 SMALLEST = {"total_updates": 4, "num_agents": 2, "bptt_horizon": 2, "batch_size": 16, "minibatch_size": 4}

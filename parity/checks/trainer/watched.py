@@ -26,7 +26,7 @@ from parity.agents.interface import (
 from parity.checks.registry import Example
 from parity.checks.trainer.seen import L2_INIT, REWARDS, Act, SeenMinibatch, SeenUpdate, Values
 from parity.compare.trace import Trace
-from parity.pairs.builds import Subject
+from parity.pairs.subjects import Subject
 from parity.pairs.training import Trainer, Training
 
 #: What else a trainer hands over of a minibatch, beside the policy's own entries.

@@ -11,8 +11,9 @@ from parity.checks.trainer.recomputed import recomputed
 from parity.checks.trainer.seen import SeenUpdate
 from parity.checks.trainer.watched import watch
 from parity.compare.trace import Trace
-from parity.pairs.builds import Builds, Subject
+from parity.pairs.builds import Builds
 from parity.pairs.registry import registered_pairs
+from parity.pairs.subjects import Subject
 
 
 @pytest.fixture(scope="module", params=["reference", "candidate"])

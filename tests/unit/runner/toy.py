@@ -12,8 +12,8 @@ from parity.agents.interface import AgentConfig, EnvironmentDescription, Feature
 from parity.checks.case import Case
 from parity.checks.registry import Check, Example
 from parity.compare.trace import Trace
-from parity.pairs.builds import Subject
 from parity.pairs.recipe import ComponentLink, Pair, Recipe
+from parity.pairs.subjects import Subject
 from parity.results import Cell
 
 ENVIRONMENT = EnvironmentDescription(3, 3, 4, ("noop",), (0,), {"a": Feature(0)})
