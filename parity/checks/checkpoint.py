@@ -47,6 +47,7 @@ OTHER_RUNS: Mapping[str, Mapping[str, Any]] = {
     "a run of more agents": {"num_agents": 8, "batch_size": 64},
     "a run of another optimizer": {"optimizer": {"type": "adam", "eps": 0.5}},
 }
+OTHER_WORLD, FEWER_TOKENS = "a run in a world of fewer tokens", 33
 FORMS = ("a state dict of tensors", "torch.load with weights_only", "safetensors")
 EMPTY = "a folder without a checkpoint"
 
@@ -101,7 +102,7 @@ class _Checkpoints:
         self.resized = other_agents(case, recipe)
         kinds = (*kinds, *self.resized)
         self.attempts = [f"{what} {kind}" for kind in kinds for what in ("resume from", "load")]
-        self.attempts += [f"resume from {kind}" for kind in OTHER_RUNS]
+        self.attempts += [f"resume from {kind}" for kind in (*OTHER_RUNS, OTHER_WORLD)]
 
     def fresh(self, subject: Subject, environment: EnvironmentDescription | None = None) -> Any:
         """Another policy of the subject's kind, with other weights, that only ever saw one environment."""
@@ -109,10 +110,11 @@ class _Checkpoints:
         recipe = recipe.with_system(seed=self.recipe.system.seed + 1)
         return getattr(self.case.builds.sides(recipe, None), subject.side).copy().policy
 
-    def save(self, subject: Subject, **settings: Any) -> Path:
-        """A checkpoint of the subject, moved, before its first update."""
-        subject.policy.initialize_to_environment(self.moved)
-        trainer = self.training.start(subject.policy, self.moved, {**self.settings, **settings})
+    def save(self, subject: Subject, moved: EnvironmentDescription | None = None, **settings: Any) -> Path:
+        """A checkpoint of the subject, moved to another environment, before its first update."""
+        moved = moved or self.moved
+        subject.policy.initialize_to_environment(moved)
+        trainer = self.training.start(subject.policy, moved, {**self.settings, **settings})
         return self.training.save(trainer, Path(tempfile.mkdtemp(dir=self.folder)))
 
     def kept(self, subject: Subject, trace: Trace) -> None:
@@ -171,6 +173,9 @@ class _Checkpoints:
         files = damaged(content, self.example["permille"])
         for kind, settings in OTHER_RUNS.items():
             files[kind] = self.save(subject.copy(), **settings).read_bytes()
+        fewer = dataclasses.replace(self.moved, num_tokens=FEWER_TOKENS)
+        elsewhere = self.case.builds.build(subject.side, dataclasses.replace(self.recipe, environment=fewer))
+        files[OTHER_WORLD] = self.save(elsewhere, fewer).read_bytes()
         files[ANOTHER] = self.save(other.copy()).read_bytes()
         for kind, recipe in self.resized.items():  # the parameter map need not fit them
             files[kind] = self.save(self.case.builds.build(subject.side, recipe)).read_bytes()

@@ -258,7 +258,10 @@ def feature_tables(environment: EnvironmentDescription) -> st.SearchStrategy[dic
     def table(draw: st.DrawFn) -> dict[str, Any]:
         kept = draw(st.lists(st.sampled_from(names), unique=True, min_size=1, max_size=len(names)))
         new = [f"new_{i}" for i in range(draw(st.integers(0, 3)))]
-        pool = draw(st.permutations(sorted({*ids, *range(max(ids) + 4)})))
+        # an id of its own that is free, but not the lowest that is, or any that is left
+        own = [max(ids) + 3 - number for number in range(len(new))] if draw(st.booleans()) else []
+        pool = draw(st.permutations(sorted({*ids, *range(max(ids) + 4)} - {*own})))
+        pool[len(kept) : len(kept)] = own
         norms = st.sampled_from([2.0, 1.0, 7.0, 100.0, 255.0])
         return {
             name: {"id": number, "normalization": draw(norms)}

@@ -121,8 +121,9 @@ def _judge(case: Case, example: Example) -> None:
 
 
 def _whole(settings: dict[str, Any]) -> dict[str, Any]:
-    """Every segment in one minibatch, and a divergence that any step exceeds."""
-    ppo = {**settings["ppo"], "target_kl": 1e-9}
+    """Every segment in one minibatch, a divergence that any step exceeds, and no pull where there was one."""
+    pull = 0.0 if settings["ppo"]["l2_init_loss_coef"] else 0.001
+    ppo = {**settings["ppo"], "target_kl": 1e-9, "l2_init_loss_coef": pull}
     sizes = {"minibatch_size": settings["batch_size"], "gradient_accumulation_steps": 1, "update_epochs": 3}
     return {**settings, **sizes, "ppo": ppo}
 
@@ -142,12 +143,17 @@ class _Runs:
         self.seen: dict[tuple[str, int], list[SeenUpdate]] = {}  # by side and number of updates
 
     def near(self, subject: Subject, settings: dict[str, Any]) -> dict[str, Any]:
-        """Settings whose divergence bound lies above the mean of the first epoch, and mostly below its sum."""
-        (first,) = watch(self.training, subject.copy(), settings, self.example, Trace())
+        """Settings whose divergence bound lies above the mean of one epoch, and below its sum; another epoch follows.
+
+        Until the first step of the optimizer nothing diverges: what accumulates over a whole epoch needs a second.
+        """
+        epochs = 1 if settings["gradient_accumulation_steps"] == 1 else 2
+        probed = {**settings, "update_epochs": epochs, "ppo": {**settings["ppo"], "target_kl": None}}
+        (first,) = watch(self.training, subject.copy(), probed, self.example, Trace())
         count = Plan(settings).minibatches
-        mean = sum(float(each.losses["approx_kl"]) for each in first.minibatches[:count]) / count
+        mean = sum(float(each.losses["approx_kl"]) for each in first.minibatches[-count:]) / count
         ppo = {**settings["ppo"], "target_kl": max(1.3 * mean, 1e-12)}
-        return {**settings, "ppo": ppo, "update_epochs": 2, "total_updates": BEYOND - 1}
+        return {**settings, "ppo": ppo, "update_epochs": epochs + 1, "total_updates": BEYOND - 1}
 
     def watched(self, subject: Subject, settings: dict[str, Any], updates: int, trace: Trace) -> list[SeenUpdate]:
         """What was seen of a side's training."""

@@ -17,6 +17,7 @@ from parity.agents.interface import (
     BPTT,
     DONES,
     ENTROPY,
+    ENV_ID_START,
     ENV_OBS,
     FULL_LOG_PROBS,
     MEMORY_C,
@@ -56,6 +57,13 @@ def _judge(case: Case, example: Example) -> None:
             scene.sides,
             cause="a key that the policy writes must not be read back on the next call",
         )
+        for form, cause in _FORMS.items():
+            case.contract(
+                lambda subject, trace, m=mode: _given(subject, trace, scene, m, "zeros"),
+                lambda subject, trace, m=mode, f=form: _given(subject, trace, scene, m, f),
+                scene.sides,
+                cause=cause,
+            )
     case.facts(lambda subject: _warned(subject, scene, case), _WARNED, scene.sides, phase="rollout")
     expected = {name: error for name, error in REFUSED.items() if remembers or error != "MemoryStateError"}
     case.facts(lambda subject: refused(subject, scene), expected, scene.sides, phase="forward")
@@ -168,6 +176,29 @@ def _computed(subject: Subject, trace: Trace, scene: Scene, mode: str, *, poison
     trace.phase = PHASES[mode]
     _, out = _call(subject, scene, mode, poison)
     for key in (BPTT, BATCH, *_outputs(scene, mode, subject)):
+        trace.record(key, out[key])
+
+
+_FORMS = {
+    "nothing": "without dones, truncateds, training_env_id_start and memory, all of them are 0",
+    "float32": "flags and memory may come in any float dtype",
+}
+
+
+def _given(subject: Subject, trace: Trace, scene: Scene, mode: str, form: str) -> None:
+    """What is computed where everything optional is zeros, is left out, or is of another dtype."""
+    trace.phase = PHASES[mode]
+    td, action = scene.training(subject)
+    if mode != "training":
+        td = scene.at(0, subject, env_id=0) if mode == "inference" else scene.sequence(subject, env_id=0)
+    for key in [key for key in td.keys() if key != ENV_OBS]:  # noqa: SIM118 - a TensorDict is no mapping
+        td[key] = torch.zeros_like(td[key])
+        if form == "float32" and key != ENV_ID_START:
+            td[key] = td[key].to(torch.float32)
+    given = td.select(ENV_OBS) if form == "nothing" else td
+    torch.manual_seed(5)
+    out = subject.policy(given, action=action if mode == "training" else None)
+    for key in _outputs(scene, mode, subject):
         trace.record(key, out[key])
 
 

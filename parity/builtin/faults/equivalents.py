@@ -15,7 +15,9 @@ _STORED = "stored besides, it is replaced by what activation makes of the enviro
 _ACTIVE = "a pair's policies are initialised when they are built; that they refuse before is a unit test's"
 _TABLE = "both tables are activated together, and the other one refuses as well"
 _FORGED = "no file with a valid checksum gets there: each tensor is stored with the policy that it fits"
-_SERIAL = "torch fills normal and truncated normal numbers on one thread, however many there are"
+_CHANCE = "the two sides of the comparison are equal, to the bit, by chance alone"
+_INT64_LIST = "torch.tensor makes int64 of integers anyway"
+_SERIAL = "torch fills random numbers on one thread, however many there are"
 _INT64 = "torch.full makes int64 of an int anyway"
 
 EQUIVALENT = (
@@ -35,7 +37,11 @@ EQUIVALENT = (
     Equivalent(f"{_AGENTS}.actions:ActionTable.__init__:constant", _PLACEHOLDER, "torch.empty(0, dtype=torch.int64)"),
     Equivalent(f"{_AGENTS}.actions:ActionTable.__init__:arguments swapped", _TABLE, "torch.empty(0, 2"),
     Equivalent(f"{_AGENTS}.actions:ActionTable.is_active:*", _TABLE),
+    Equivalent(f"{_AGENTS}.actions:ActionTable.__init__:name", _PLACEHOLDER, "torch.empty(0, 2"),
+    Equivalent(f"{_AGENTS}.actions:ActionTable.activate:keyword dropped", _INT64_LIST, "torch.tensor(max_args"),
+    Equivalent(f"{_AGENTS}.pytorch_agent_mixin:PyTorchAgentMixin.forward:and/or", _TABLE, "is_active"),
     Equivalent(f"{_AGENTS}.features:FeatureTable.__init__:*", _ACTIVE, "is_active"),
+    Equivalent(f"{_AGENTS}.features:FeatureTable.__init__:constant", _ACTIVE, "False"),
     Equivalent(f"{_AGENTS}.attention:CrossAttention.__init__:*", _TIME, "2 * sizes['num_layers']"),
     Equivalent(f"{_AGENTS}.attention:CrossAttention.__init__:*", _TIME, "asked"),
     Equivalent(f"{_AGENTS}.attention:CrossAttention.__init__:*", _TIME, "absorbed"),
@@ -53,6 +59,13 @@ EQUIVALENT = (
     Equivalent(f"{_AGENTS}.layers:warn_of_ignored_tokens:keyword dropped", _MESSAGE),
     Equivalent(f"{_AGENTS}.layers:warn_of_ignored_tokens:constant", _MESSAGE),
     Equivalent(f"{_AGENTS}.layers:TokensToBox.set_feature_remap:*", _WIDE, "dtype=torch.int32"),
+    Equivalent(f"{_AGENTS}.layers:ActionEmbedding.__init__:statement dropped", _PLACEHOLDER, "'active_rows'"),
+    Equivalent(f"{_AGENTS}.layers:TokensToBox.set_feature_remap:call dropped", _CUDA, ".to(self.slots.device)"),
+    Equivalent(
+        f"{_AGENTS}.layers:TokensToBox.set_feature_remap:comparison",
+        "cells are numbered column by column: those of the column behind the last lie behind the box, and are clamped",
+        "x >= self.width",
+    ),
     Equivalent(f"{_AGENTS}.layers:Normalizer.__init__:name", _PLACEHOLDER, "torch.ones"),
     Equivalent(f"{_AGENTS}.lstm_wrapper:RecurrentCore.__init__:keyword dropped", _META, "dtype=dtype"),
     Equivalent(
@@ -65,7 +78,23 @@ EQUIVALENT = (
         ".to(self.dtype)",
     ),
     Equivalent(f"{_AGENTS}.packing:pack:branches swapped", _TIME, "_CPU_GROUP"),
+    Equivalent(f"{_AGENTS}.packing:pack:name", "what stands behind a group's last token is masked", "torch.zeros(len("),
+    Equivalent(f"{_AGENTS}.graph:read_graph:and/or", _MESSAGE, "'agent config'"),
     Equivalent(f"{_AGENTS}.pytorch_agent_mixin:PyTorchAgentMixin.__init__:call dropped", _CUDA, "device"),
+    Equivalent(f"{_AGENTS}.pytorch_agent_mixin:PyTorchAgentMixin.__init__:statement dropped", _CUDA, "'device'"),
+    Equivalent(
+        f"{_AGENTS}.pytorch_agent_mixin:*.extract_mixin_params:and/or",
+        "the dtype is the one under test, and no YAML names one; that others are refused is a unit test's",
+        "is_floating_point",
+    ),
+    Equivalent(
+        f"{_AGENTS}.pytorch_agent_mixin:*.compute_weight_metrics:default", "MettaAgent passes delta, its own default"
+    ),
+    Equivalent(
+        f"{_AGENTS}.weights:weight_metrics:call dropped",
+        "in float64, on the CPU, nothing is cast: in float32 it is the rounding of a metric",
+        "'cpu'",
+    ),
     Equivalent(
         f"{_AGENTS}.pytorch_agent_mixin:PyTorchAgentMixin.__init__:default",
         "MettaAgent passes every key: only who builds the class by hand sees its defaults, and a unit test holds them",
@@ -96,12 +125,18 @@ EQUIVALENT = (
         Equivalent(f"{_AGENTS}.weights:draw_{law}:keyword dropped", "float32 is torch's default", "dtype=torch.float32")
         for law in ("normal", "orthogonal", "truncated_normal", "uniform")
     ),
-    Equivalent(
-        f"{_AGENTS}.inputs:read_resets:keyword dropped",
-        "where no flag is given the zeros are only asked whether there is one among them",
-        "dtype=torch.bool",
+    *(
+        Equivalent(
+            f"{_AGENTS}.inputs:read_resets:{rule}",
+            "where no flag is given the zeros are only asked whether there is one among them",
+            "dtype=torch.bool",
+        )
+        for rule in ("keyword dropped", "name")
     ),
-    *(Equivalent(f"{_AGENTS}.weights:draw_{law}:scope dropped", _SERIAL) for law in ("normal", "truncated_normal")),
+    *(
+        Equivalent(f"{_AGENTS}.weights:draw_{law}:scope dropped", _SERIAL)
+        for law in ("normal", "truncated_normal", "uniform")
+    ),
     # trainer
     Equivalent(
         f"{_TRAINING}.checkpoint:_agent:branches swapped",
@@ -111,7 +146,7 @@ EQUIVALENT = (
     Equivalent(f"{_TRAINING}.checkpoint:_require_run:statement dropped", _CUDA, "found.part('random')"),
     Equivalent(
         f"{_TRAINING}.losses:ppo_losses:comparison",
-        "a ratio is as far from 1 as the coefficient, to the bit, by chance alone",
+        _CHANCE,
         "(ratio - 1.0).abs() > ppo.clip_coef",
     ),
     Equivalent(
@@ -122,6 +157,11 @@ EQUIVALENT = (
     Equivalent(
         f"{_TRAINING}.checkpoint:_checksum:name", "the sum is compared with what the same function made", "torch.uint8"
     ),
+    Equivalent(
+        f"{_TRAINING}.checkpoint:_checksum:statement dropped",
+        "a changed name, dtype or shape is refused by what it is compared with",
+        "list(value.shape)",
+    ),
     Equivalent(f"{_TRAINING}.checkpoint:_tensors:call dropped", _CUDA, ".cpu()"),
     Equivalent(f"{_TRAINING}.checkpoint:_write:*", "it matters when the power fails", "fsync"),
     Equivalent(
@@ -130,6 +170,14 @@ EQUIVALENT = (
         "torch.zeros",
     ),
     Equivalent(f"{_TRAINING}.experience:Experience.store:call dropped", _CUDA, "to(self.device)"),
+    Equivalent(
+        f"{_TRAINING}.experience:Experience.__init__:and/or",
+        "the trainer's configuration refuses such sizes before an experience is made of them",
+        "min(num_agents",
+    ),
+    Equivalent(f"{_TRAINING}.experience:Experience.probabilities:call dropped", _CUDA, ".cpu()"),
+    Equivalent(f"{_TRAINING}.losses:ppo_losses:call dropped", _TIME, "l2_init.detach()"),
+    Equivalent(f"{_TRAINING}.trainer:Trainer._diverged:comparison", _CHANCE, "> target"),
     Equivalent(f"{_TRAINING}.losses:Losses.detached:call dropped", _TIME, "detach()"),
     Equivalent(f"{_TRAINING}.losses:ppo_losses:scope dropped", _TIME),
     Equivalent(f"{_TRAINING}.random_stream:derived_seed:*", "which seeds are derived is free, as long as they differ"),

@@ -265,7 +265,7 @@ def _losses(seen: SeenMinibatch, plan: Plan) -> Iterator[Leaf]:
     weighted = [[weight * value for value in row] for weight, row in zip(weights, corrected, strict=True)]
     pull = float(seen.evaluated[L2_INIT]) if ppo["l2_init_loss_coef"] else 0.0
     losses, gradients = ppo_losses(evaluated, stored, weighted, pull, ppo)
-    for key, (value, size) in losses.items():
+    for key, (value, size) in {**losses, L2_INIT: (pull, pull)}.items():
         found = float(seen.losses[key])
         yield Leaf("forward", f"{key} loss", key, _pair(value, size), _pair(found, size))
     accumulate = plan.settings["gradient_accumulation_steps"]

@@ -58,6 +58,7 @@ HANDLING = {
     "no agent": "refused, naming it",
     "a draw of no segment": "refused, naming it",
     "a draw of more than all segments": "refused, naming it",
+    "draws of one segment and of all": "accepted",
     "a refused step": "leaves all as it was",
     "agents at different steps": "refused, naming it",
     "one agent and segments of one step": "accepted",
@@ -109,6 +110,8 @@ def handling(training: Training, subject: Subject, settings: dict[str, Any]) -> 
     even = torch.full((plan.segments,), 1 / plan.segments)
     for name, count in (("a draw of no segment", 0), ("a draw of more than all segments", plan.segments + 1)):
         found[name] = _refusal(lambda count=count: experience.draw(even, count), f"draw {count} of")
+    drawn = {_refusal(lambda count=count: experience.draw(even, count), "draw") for count in (1, plan.segments)}
+    found["draws of one segment and of all"] = ", ".join(sorted(drawn))
     same = all(torch.equal(before[key], value) for key, value in experience.buffer.items())
     found["a refused step"] = HANDLING["a refused step"] if same else "is stored in part"
     _refusal(lambda: experience.store(_step(fields, 1, _generator(), subject.device), slice(0, 1)), "nothing")
