@@ -20,7 +20,8 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     listing = commands.add_parser("list", help="show pairs, checks and faults")
-    listing.add_argument("--json", action="store_true", help="as JSON")
+    listing.add_argument("--json", action="store_true", help="as JSON, faults included")
+    listing.add_argument("--faults", action="store_true", help="each fault, not their number alone")
     _add_imports(listing)
     listing.set_defaults(command=_later("listing", "list_everything"))
 

@@ -12,12 +12,15 @@ from parity.pairs.registry import registered_pairs
 
 
 def list_everything(arguments: argparse.Namespace) -> int:
-    """Show pairs, checks and faults."""
+    """Show pairs, checks and how many faults there are, or each of them."""
     content = _content()
     if arguments.json:
         print(json.dumps(content, indent=1))
         return 0
     for kind, entries in content.items():
+        if kind == "faults" and not arguments.faults:
+            print(f"faults ({len(entries)}): --faults shows them")
+            continue
         print(f"{kind} ({len(entries)})")
         width = max((len(entry["name"]) for entry in entries), default=0)
         for entry in entries:

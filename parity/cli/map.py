@@ -107,7 +107,7 @@ def _code(link: ParameterLink) -> str:
             parts.append(f"{key}={getattr(link, key)!r}")
     if link.permute:
         parts.append(f"permute={link.permute!r}")
-    return f"ParameterLink({', '.join(parts)})"
+    return f"parity.ParameterLink({', '.join(parts)})"
 
 
 def _checked(inferred: Inferred, sides: BothSides) -> tuple[str, bool | None]:

@@ -32,10 +32,10 @@ class Keep:
 
     def tensor(self, value: Tensor) -> str:
         """Keep a copy of a tensor; return its name."""
-        kept = value.detach().cpu().contiguous()
+        # a clone, because an axis of length 1 may have any stride and still count as contiguous
+        kept = value.detach().cpu().clone(memory_format=torch.contiguous_format)
         name = content_hash(kept)
-        if name not in self._tensors:
-            self._tensors[name] = kept.clone()
+        self._tensors.setdefault(name, kept)
         return name
 
     def write(self, path: Path, description: dict[str, Any]) -> int:

@@ -34,7 +34,7 @@ CAPABILITIES: dict[str, Capability] = {
     "optimizer": _usual("an optimizer trains its parameters"),
     "save": _usual("its state_dict and its deep copy hold all that it computes with"),
     "compile": _usual("torch.compile takes it"),
-    "throughput": _usual("the candidate is meant to be no slower and no larger than the reference"),
+    "throughput": Capability("the candidate is meant to be no slower and no larger than the reference"),
     "initial_bits": Capability("both sides draw the same initial weights from the same seed, to the bit"),
     "independent_rows": Capability("a row's result does not depend on the other rows of its batch, or its place there"),
     "memory": Capability("it is recurrent; declared by Side(initial_state=...)"),

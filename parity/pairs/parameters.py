@@ -162,7 +162,8 @@ def inferred_map(
         partners = [other for other, weight in theirs.items() if weight.shape == names[name].shape]
         fits = f"several fit ({', '.join(partners)})" if len(partners) > 1 else "none fits"
         raise Inconclusive(
-            f"unmapped {side} parameter {name!r} {tuple(names[name].shape)}: {fits}; declare the parameter map"
+            f"unmapped {side} parameter {name!r} {tuple(names[name].shape)}: {fits}; declare the parameter map: "
+            "`python -m parity map` prints what it can tell, parity.fused links a fused parameter"
         )
     return declared_map(links, reference, candidate)
 

@@ -58,7 +58,7 @@ def render(report: Report, *, failures: bool = True) -> str:
         report: what to show.
         failures: False leaves out the blocks of the failures, for a caller that has shown them.
     """
-    blocks = [describe(result) for result in report.results if failures and not result.accepted]
+    blocks = _failures(report) if failures else []
     expected = [result for result in report.results if result.accepted and not result.verdict.passed]
     if expected:
         blocks.append("\n".join(["failed as expected", *(f"  {r.cell}: {r.expected_failure}" for r in expected)]))
@@ -68,6 +68,20 @@ def render(report: Report, *, failures: bool = True) -> str:
     if report.problems:
         blocks.append("\n".join(f"PROBLEM  {problem}" for problem in report.problems))
     return "\n\n".join(blocks)
+
+
+def _failures(report: Report) -> list[str]:
+    """A block per failure; what kept several cells of a pair from being judged is told once."""
+    told: dict[tuple[str, str], list[Result]] = {}
+    for number, result in enumerate(report.results):
+        if not result.accepted:
+            alike = (result.pair, result.reason) if result.reason and result.divergence is None else ("", str(number))
+            told.setdefault(alike, []).append(result)
+    blocks = []
+    for first, *more in told.values():
+        also = f"\n  the same in {len(more)} more: {', '.join(f'{r.check} {r.dtype}' for r in more)}" if more else ""
+        blocks.append(describe(first) + also)
+    return blocks
 
 
 def _cell(report: Report, check: str, pair: str, device: str) -> str:

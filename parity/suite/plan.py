@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -109,6 +110,12 @@ def make_plan(config: pytest.Config, items: Iterable[pytest.Item], collected: li
     cells = [cell for item in items for cell in cells_of(item)]
     chosen = [cell for cell in cells if not options.unselected(cell.device)]
     plan = Plan(chosen, unselected=len(cells) - len(chosen))
+    twice = [str(cell) for cell, count in Counter(chosen).items() if count > 1]
+    if twice:
+        plan.remarks.append(
+            f"planned more than once: {some(twice)}; their tests are collected several times, by importnb's pytest "
+            "plugin where mettagrid is installed (leave it out with -p no:importnb)"
+        )
     by_id = any("::" in argument for argument in config.args)
     if collected and not by_id:
         plan.problems += [

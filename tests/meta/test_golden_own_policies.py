@@ -206,7 +206,7 @@ def test_the_map_of_a_pair_in_a_file_is_held_against_the_one_it_is_judged_by(run
     code, said = run("map", file, "tensordict_mlp")
     assert code == 1, said
     assert "the map that the pair is judged by says otherwise in 2 of 8 links:" in said
-    assert 'judged by ParameterLink("fc1.bias", "trunk.2.bias")' in said
+    assert 'judged by parity.ParameterLink("fc1.bias", "trunk.2.bias")' in said
 
 
 def test_only_the_pair_whose_file_changed_is_judged(

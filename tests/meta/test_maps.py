@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+import parity
 from parity.cli import main
 from parity.pairs import registry
 from parity.pairs.parameters import ParameterLink
@@ -20,7 +21,7 @@ def test_the_declared_map_is_found_again(pair: str, capsys: pytest.CaptureFixtur
     out = capsys.readouterr().out
     assert "checked on other weights, given through the map: the sides agree" in out
     assert "the declared map says the same: " in out
-    assert 'ParameterLink("policy.components.' in out
+    assert 'parity.ParameterLink("policy.components.' in out
 
 
 def test_what_is_pasted_is_a_map_and_a_declared_one_that_says_otherwise_is_shown(
@@ -38,12 +39,14 @@ def test_what_is_pasted_is_a_map_and_a_declared_one_that_says_otherwise_is_shown
     assert main(["map", "swapped"]) == 1
     out = capsys.readouterr().out
     assert "the declared map says otherwise in 2 of 25 links:" in out
-    assert 'declared ParameterLink("policy.components._core_.net.bias_ih_l0", "policy.core.lstm.bias_hh_l0")' in out
+    assert (
+        'declared parity.ParameterLink("policy.components._core_.net.bias_ih_l0", "policy.core.lstm.bias_hh_l0")' in out
+    )
     assert main(["map", "bare"]) == 0
     out = capsys.readouterr().out
     assert "the pair declares no map" in out
     pasted = out[out.index("parameters=(") :].partition("\n)")[0].removeprefix("parameters=") + ")"
-    assert set(eval(pasted, {"ParameterLink": ParameterLink})) == set(fast.parameters or ())
+    assert set(eval(pasted, {"parity": parity})) == set(fast.parameters or ())
 
 
 def _short(link: ParameterLink) -> str:

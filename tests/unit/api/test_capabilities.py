@@ -23,5 +23,4 @@ def test_what_is_usual_can_be_had_by_any_policy():
     usual = [check.name for check in CHECKS.values() if check.needs <= USUAL]
     assert usual == [
         "construction", "initialization", "forward", "gradients", "optimizer", "checkpoint", "compile", "device",
-        "throughput",
     ]  # fmt: skip

@@ -130,11 +130,11 @@ def test_throughput():
             torch.tanh(self.body(x))
         return Policy.features(self, x)
 
-    found = judged(Policy, variant(features=features), "throughput").divergence
+    found = judged(Policy, variant(features=features), "throughput", capabilities={"throughput"}).divergence
     assert found is not None
     assert found["key"] == "time per call"
     assert found["measured"] > 2
-    slower = judged(Policy, variant(features=features), "throughput", without={"throughput"})
+    slower = judged(Policy, variant(features=features), "throughput")
     assert slower.verdict is Verdict.NOT_APPLICABLE
 
 

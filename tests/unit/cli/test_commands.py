@@ -161,6 +161,9 @@ def test_list_names_pairs_checks_and_faults(capsys, monkeypatch):
     assert main(["list"]) == 0
     out = capsys.readouterr().out
     assert "  memory    about memory (float64)" in out
+    assert "faults (1): --faults shows them" in out and "relu_missing" not in out
+    assert main(["list", "--faults"]) == 0
+    out = capsys.readouterr().out
     assert "  relu_missing   good, candidate: caught by forward at fc1, forward" in out
 
 

@@ -20,6 +20,7 @@ VALUES = [
     torch.tensor(float("nan"), dtype=torch.float64),
     torch.zeros(0, 3, dtype=torch.bfloat16),
     torch.tensor([[255]], dtype=torch.uint8),
+    torch.arange(12.0).reshape(2, 6)[:1, -1],  # a row's last number: of stride 6, and contiguous
 ]
 
 
