@@ -31,6 +31,11 @@ WEIGHTS = st.integers(0, 2)  # few, because each is calibrated once and kept
 #: The pair's own sizes, and others that build and run faster. Drawing begins with the first, so no run is without it.
 SIZES = st.sampled_from(["default", *["varied"] * 4])
 OTHER_BOX = (14, 12)  # neither square nor the default
+MODES = st.sampled_from(["train", "eval"])
+#: More rows than a candidate works through at once, of unequal numbers of tokens.
+MANY_ROWS = 70
+#: Steps over which a gradient reaches back, longer than any that steps are cut into.
+LONG = 20
 
 NOTHING, DONE, TRUNCATED, BOTH = range(4)
 RESETS = st.sampled_from([NOTHING, NOTHING, NOTHING, DONE, TRUNCATED, BOTH])
@@ -42,6 +47,8 @@ def scenes(
     batch: tuple[int, int] = (1, 3),
     steps: tuple[int, int] = (1, 4),
     any_environment: bool = False,
+    many_rows: bool = False,
+    long: bool = False,
     narrowest: int = 11,
     pair: Pair | None = None,
 ) -> st.SearchStrategy[dict[str, Any]]:
@@ -50,7 +57,8 @@ def scenes(
     Some scenes are of policies whose sizes and box differ from the pair's own: what is right only by chance of the
     default sizes (an axis of length 1, a square box) shows there. With ``any_environment`` some of those are in an
     environment drawn from scratch, of at least ``narrowest`` cells a side, and up to 16 steps long. A ``pair`` that
-    cannot be built for another environment is given neither.
+    cannot be built for another environment is given neither. Some scenes have ``MANY_ROWS``, or are ``LONG``, where the
+    check asks for that; half of them put the policies into eval mode.
     """
     fixed = pair is not None and "environments" not in pair.capabilities
 
@@ -63,6 +71,10 @@ def scenes(
         if any_environment and sizes == "varied" and source == "generated":
             environment = draw(environments(narrowest))
             t = draw(st.integers(1, 16)) if b == 1 else t
+        if many_rows and sizes == "varied" and source == "generated" and draw(st.integers(0, 2)) == 2:
+            b, t = MANY_ROWS, 1
+        if long and sizes == "varied" and b == 1 and draw(st.booleans()):
+            t = LONG
         return {
             "source": source,
             "seed": draw(SEEDS),
@@ -71,7 +83,9 @@ def scenes(
             "environment": environment,
             "batch": b,
             "steps": t,
-            "resets": draw(st.lists(RESETS, min_size=b * t, max_size=b * t)),
+            "mode": draw(MODES),
+            # a list for many rows would be slow to draw, and to shrink
+            "resets": [BOTH] * b if b == MANY_ROWS else draw(st.lists(RESETS, min_size=b * t, max_size=b * t)),
         }
 
     return scene()
@@ -107,6 +121,11 @@ def to_environment(drawn: dict[str, Any]) -> EnvironmentDescription:
     )
 
 
+#: What an integer id, and a flag that is set, may look like.
+_IDS = (torch.int64, torch.int32, torch.int16)
+_TRUE = ((torch.bool, 1), (torch.float32, 1.0), (torch.uint8, 2), (torch.float32, 0.5), (torch.int64, -1))
+
+
 @dataclass
 class Scene:
     """A drawn scene made real: both sides on stress weights, and observations ``[B, T, M, 3]`` with resets."""
@@ -116,6 +135,7 @@ class Scene:
     dones: Tensor
     truncateds: Tensor
     seed: int
+    any_flags: bool = False  # whether flags come in all dtypes, or as bool alone
     states: tuple[str, ...] = ()  # keys of the recurrent state in a training TensorDict; none without memory
 
     @property
@@ -141,12 +161,20 @@ class Scene:
         size = [self.batch] if isinstance(steps, int) else [self.batch, self.steps]
         values = {
             ENV_OBS: subject.given(self.observations[rows, steps], self.seed),
-            DONES: self.dones[rows, steps].clone().to(device),
-            TRUNCATEDS: self.truncateds[rows, steps].clone().to(device),
+            DONES: self._flags(self.dones[rows, steps], 0, subject),
+            TRUNCATEDS: self._flags(self.truncateds[rows, steps], 1, subject),
         }
-        if env_id is not None:
-            values[ENV_ID_START] = torch.full(size, env_id, dtype=torch.int64, device=device)
+        if env_id is not None:  # the first row's counts, in any integer dtype
+            places = torch.arange(self.batch).reshape(self.batch, *[1] * (len(size) - 1)).expand(size)
+            values[ENV_ID_START] = (env_id + places).to(_IDS[self.seed % len(_IDS)]).to(device)
         return TensorDict(values, batch_size=size)
+
+    def _flags(self, flags: Tensor, which: int, subject: Subject) -> Tensor:
+        """Flags as any dtype may say them; a stranger's policy is told true or false."""
+        if not self.any_flags:
+            return flags.clone().to(subject.device)
+        dtype, true = _TRUE[(self.seed + which) % len(_TRUE)]
+        return (flags.to(torch.float32) * true).to(dtype).to(subject.device)
 
     def training(self, subject: Subject, *, memory: bool = True) -> tuple[TensorDict, Tensor]:
         """A fresh ``[B, T]`` training TensorDict with initial memory, and legal actions ``[B, T, 2]``."""
@@ -194,7 +222,10 @@ def open_scene(case: Case, example: dict[str, Any], *, weights: int | None = -1)
     case.sequence = (b, t)
     seed_of_weights = example["weights"] if weights == -1 else weights
     sides = case.builds.sides(sized(case.recipe(environment), case.pair, example["sizes"]), seed_of_weights)
-    return Scene(sides, observations, dones, truncateds, seed, memory_keys(case.pair, sides))
+    if example.get("mode") == "eval":
+        sides = sides.evaluating()
+    any_flags = "fields" in case.pair.capabilities
+    return Scene(sides, observations, dones, truncateds, seed, any_flags, memory_keys(case.pair, sides))
 
 
 def memory_keys(pair: Pair, sides: Sides) -> tuple[str, ...]:

@@ -85,6 +85,7 @@ CHECK = Check(
         # convolutions need some cells, tokens none: one cell a side is the narrowest there is
         recordings,
         any_environment=True,
+        many_rows=True,
         pair=pair,
         narrowest=1 if "token_observations" in pair.capabilities else 11,
     ),

@@ -80,7 +80,7 @@ def _record(trace: Trace, name: str, value: Tensor, component: str, largest: flo
 CHECK = Check(
     name="gradients",
     summary="every parameter's gradient and the gradient at every component's output",
-    examples=lambda pair, recordings: scenes(recordings, pair=pair),
+    examples=lambda pair, recordings: scenes(recordings, pair=pair, long=True),
     judge=_judge,
     dtypes=("float64", "float32"),
     needs=frozenset({"gradients"}),

@@ -225,7 +225,7 @@ def _after_reset(subject: Subject, trace: Trace, scene: Scene) -> None:
     # any dtype may carry the flags, non-zero is true, and either may be left out
     if scene.seed % 3:
         key, other = (DONES, TRUNCATEDS) if scene.seed % 3 == 1 else (TRUNCATEDS, DONES)
-        td[key] = (td[key] | td[other]).to(torch.int64)
+        td[key] = ((td[key] != 0) | (td[other] != 0)).to(torch.int64)
         del td[other]
     else:
         td[DONES], td[TRUNCATEDS] = td[DONES].to(torch.float32), td[TRUNCATEDS].to(torch.uint8)

@@ -5,6 +5,7 @@ Building is slow and policies carry state, so each build is kept and every use g
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -92,7 +93,9 @@ class Builds:
             for name, buffer in built.policy.named_buffers():
                 buffer.copy_(buffers[name])
         built.policy.train(subject.policy.training)
-        return built
+        if subject.evaluating:
+            built.policy.eval()
+        return dataclasses.replace(built, evaluating=subject.evaluating)
 
     def forget(self) -> None:
         """Drop everything that is kept, at once: gigabytes should not wait for a garbage collection."""

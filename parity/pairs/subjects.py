@@ -25,6 +25,7 @@ class Subject:
     policy: Any  # an nn.Module that offers parity.agents.interface.Policy
     recipe: Recipe
     nudge: int | None = None  # set on ulp-moved twins: their float inputs move as well
+    evaluating: bool = False  # copies are put into eval mode; else they stay in the mode that they were built in
     drew_globally: bool = False  # building it drew from torch's global generator
     to_reference: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict  # set on candidates: the parameter map
 
@@ -74,7 +75,10 @@ class Subject:
 
     def copy(self) -> Subject:
         """An independent copy, state included."""
-        return dataclasses.replace(self, policy=(self.original or Original(self.policy)).copy(), original=None)
+        policy = (self.original or Original(self.policy)).copy()
+        if self.evaluating:
+            policy.eval()
+        return dataclasses.replace(self, policy=policy, original=None)
 
     def twin(self, number: int) -> Subject:
         """A copy with every weight and float input moved by one ulp, up or down at random, differently per number."""
@@ -93,6 +97,11 @@ class Sides:
     reference: Subject
     candidate: Subject
     parameters: ParameterMap
+
+    def evaluating(self) -> Sides:
+        """The same, in eval mode wherever they are copied."""
+        mine, theirs = (dataclasses.replace(side, evaluating=True) for side in (self.reference, self.candidate))
+        return Sides(mine, theirs, self.parameters)
 
     def copy(self) -> Sides:
         """Independent copies of both subjects."""
