@@ -6,7 +6,8 @@ import copy
 import dataclasses
 import io
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,31 +23,15 @@ from parity.checks.case import Case
 from parity.checks.draw import SEEDS, SIZES, WEIGHTS, sized
 from parity.checks.registry import Check, Example, nightly
 from parity.checks.trainer.damaged import REFUSED, attempted, damaged, other_agents
-from parity.checks.trainer.resuming import Resuming, record_state
+from parity.checks.trainer.resuming import OTHER_RUNS, SETTINGS, Resuming, record_state
 from parity.compare.bounds import same_bits
 from parity.compare.trace import Trace
 from parity.pairs.recipe import Pair, Recipe, Recording
 from parity.pairs.subjects import Sides, Subject
 
-ROWS = 4
-#: Four agents in two slices, two segments each, all of the trainer's state in use.
-SETTINGS = {
-    "num_agents": 4,
-    "bptt_horizon": 2,
-    "batch_size": 16,
-    "minibatch_size": 8,
-    "forward_pass_minibatch": 2,
-    "ppo": {"l2_init_loss_coef": 0.01},
-    "prioritized_experience_replay": {"prio_alpha": 0.6, "prio_beta0": 0.2},
-}
+ROWS, CLIP_RANGE = 4, 0.5
 KINDS = ("a truncated file", "a corrupt file", "an empty file", "a JSON file", "foreign tensors")
 ANOTHER = "another agent's"
-#: A run of other settings is no run to go on with, but its policy can be loaded.
-OTHER_RUNS: Mapping[str, Mapping[str, Any]] = {
-    "a run of another learning rate": {"optimizer": {"learning_rate": 0.01}},
-    "a run of more agents": {"num_agents": 8, "batch_size": 64},
-    "a run of another optimizer": {"optimizer": {"type": "adam", "eps": 0.5}},
-}
 OTHER_WORLD, FEWER_TOKENS = "a run in a world of fewer tokens", 33
 FORMS = ("a state dict of tensors", "torch.load with weights_only", "safetensors")
 EMPTY = "a folder without a checkpoint"
@@ -72,6 +57,8 @@ def _judge(case: Case, example: Example) -> None:
     if "training" not in case.pair.capabilities:  # there is no trainer that writes checkpoints
         return saving.judge_saving(case, example)
     recipe = sized(case.recipe(), case.pair, example["sizes"])
+    # the bound that clipping takes is part of what is saved
+    recipe = dataclasses.replace(recipe, config=dataclasses.replace(recipe.config, clip_range=CLIP_RANGE))
     sides = case.builds.sides(recipe, example["weights"])
     with tempfile.TemporaryDirectory(prefix="parity-") as folder:
         run = _Checkpoints(case, example, recipe, sides, Path(folder))
@@ -80,6 +67,7 @@ def _judge(case: Case, example: Example) -> None:
         case.facts(run.nothing_found, {EMPTY: "nothing to resume from"}, sides, phase="resume")
         case.facts(run.refusals, dict.fromkeys(run.attempts, REFUSED), sides, phase="load")
         case.contract(run.uncopied, run.copied, sides)
+        case.contract(partial(run.reloaded, acted=False), partial(run.reloaded, acted=True), sides)
         updates = Resuming(case, run.moved, run.settings, example["updates"], Path(folder), run.fresh)
         case.contract(updates.uninterrupted, updates.resumed, sides)
 
@@ -211,6 +199,18 @@ class _Checkpoints:
                 value.zero_()
         record_state(self.case, subject, policy, trace)
         _record_outputs(policy, self._observations(self.recipe.environment, 1), subject, trace)
+
+    def reloaded(self, subject: Subject, trace: Trace, *, acted: bool) -> None:
+        """Another policy that takes the subject's weights, whether or not it has acted on its own before."""
+        trace.phase = "load"
+        policy = self.fresh(subject, self.recipe.environment)
+        if acted:
+            with torch.no_grad():
+                self._act(policy, subject, 2)
+        policy.load_state_dict(subject.policy.state_dict())
+        policy.reset_memory()
+        with torch.no_grad():
+            _record_outputs(policy, self._observations(self.recipe.environment, 1), subject, trace)
 
     def _act(self, policy: Any, subject: Subject, number: int) -> None:
         observations = self._observations(self.recipe.environment, number).to(subject.device)

@@ -181,4 +181,6 @@ CHECK = Check(
     judge=_judge,
     needs=frozenset({"compile"}),
     share=0.05,
+    # by day the two that hold every kind of layer of the others: tracing takes seconds, whatever it traces
+    nightly_pairs=("example", "latent_attn_tiny", "latent_attn_med"),
 )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
+import dataclasses
+from functools import partial
 from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
-from parity.agents.errors import IgnoredTokensWarning
 from parity.agents.interface import (
     ACT_LOG_PROB,
     ACTIONS,
@@ -29,12 +29,16 @@ from parity.agents.interface import (
 )
 from parity.checks.case import Case
 from parity.checks.draw import Scene, open_scene, scenes
+from parity.checks.ignored_tokens import WARNED, warned
 from parity.checks.misuse import REFUSED, refused
 from parity.checks.registry import Check, Example
 from parity.compare.trace import Trace
 from parity.pairs.recipe import dtype_name
 from parity.pairs.subjects import Subject
 
+#: A key that no policy knows.
+OWN = "the caller's own"
+OTHER_TOKENS = 33
 MODES = ("inference", "sequence", "training")
 PHASES = {"inference": "rollout", "sequence": "rollout", "training": "forward"}
 
@@ -43,8 +47,7 @@ def _judge(case: Case, example: Example) -> None:
     scene = open_scene(case, example)
     remembers = "memory" in case.pair.capabilities
     spec = {"experience spec": _expected_spec(scene, remembers)}
-    case.facts(lambda s: {"experience spec": list(s.policy.get_agent_experience_spec().items())}, spec, scene.sides,
-               phase="build")  # fmt: skip
+    case.facts(_spec, spec, scene.sides, phase="build")
     for mode in MODES:
         phase = PHASES[mode]
         case.facts(
@@ -57,14 +60,10 @@ def _judge(case: Case, example: Example) -> None:
             scene.sides,
             cause="a key that the policy writes must not be read back on the next call",
         )
+        zeros = partial(_given, scene=scene, mode=mode, form="zeros")  # one program: it is run once
         for form, cause in _FORMS.items():
-            case.contract(
-                lambda subject, trace, m=mode: _given(subject, trace, scene, m, "zeros"),
-                lambda subject, trace, m=mode, f=form: _given(subject, trace, scene, m, f),
-                scene.sides,
-                cause=cause,
-            )
-    case.facts(lambda subject: _warned(subject, scene, case), _WARNED, scene.sides, phase="rollout")
+            case.contract(zeros, partial(_given, scene=scene, mode=mode, form=form), scene.sides, cause=cause)
+    case.facts(lambda subject: warned(subject, scene, case), WARNED, scene.sides, phase="rollout")
     expected = {name: error for name, error in REFUSED.items() if remembers or error != "MemoryStateError"}
     case.facts(lambda subject: refused(subject, scene), expected, scene.sides, phase="forward")
 
@@ -81,6 +80,13 @@ def _expected_spec(scene: Scene, remembers: bool) -> list[tuple[str, FieldSpec]]
     return spec
 
 
+def _spec(subject: Subject) -> dict[str, Any]:
+    """The spec of a policy that was moved: initialising is activating actions and features, and nothing else."""
+    policy = subject.copy().policy
+    policy.initialize_to_environment(dataclasses.replace(subject.recipe.environment, num_tokens=OTHER_TOKENS))
+    return {"experience spec": list(policy.get_agent_experience_spec().items())}
+
+
 def _call(subject: Subject, scene: Scene, mode: str, poison: bool = False) -> tuple[TensorDictBase, TensorDictBase]:
     """Call a policy in one mode; return the caller's TensorDict and the returned one."""
     action: Tensor | None = None
@@ -88,11 +94,18 @@ def _call(subject: Subject, scene: Scene, mode: str, poison: bool = False) -> tu
         td, action = scene.training(subject)
     else:
         td = scene.at(0, subject) if mode == "inference" else scene.sequence(subject)
+    _add_to(td)
     if poison:
         for key in (BPTT, BATCH, *_outputs(scene, mode, subject)):
             td[key] = torch.full(td.batch_size, 99, dtype=torch.int64, device=subject.device)
     torch.manual_seed(5)
     return td, subject.policy(td, action=action)
+
+
+def _add_to(td: TensorDictBase) -> None:
+    """What a caller may bring along: a key of its own, and an episode that begins with the first step."""
+    td[OWN] = torch.arange(td.numel()).reshape(td.batch_size)
+    td[DONES][:1] = 1
 
 
 def _outputs(scene: Scene, mode: str, subject: Subject) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
@@ -121,6 +134,7 @@ def _expected(scene: Scene, mode: str) -> dict[str, Any]:
     for key, (shape, dtype) in _outputs(scene, mode, subject).items():
         expected[key] = f"{dtype_name(dtype)} {shape} on {torch.device(subject.device).type}"
     inputs = set(scene.training(subject)[0].keys()) if mode == "training" else set(scene.at(0, subject).keys())
+    inputs.add(OWN)
     written = {BPTT, BATCH, *_outputs(scene, mode, subject)}
     expected |= {
         "keys returned": sorted(inputs | written),
@@ -134,6 +148,7 @@ def _expected(scene: Scene, mode: str) -> dict[str, Any]:
 def _observed(subject: Subject, scene: Scene, mode: str) -> dict[str, Any]:
     subject = subject.copy()
     before = scene.training(subject)[0] if mode == "training" else _fresh_input(subject, scene, mode)
+    _add_to(before)
     td, out = _call(subject, scene, mode)
     found: dict[str, Any] = {}
     for key in (BPTT, BATCH):
@@ -196,30 +211,13 @@ def _given(subject: Subject, trace: Trace, scene: Scene, mode: str, form: str) -
         if form == "float32" and key != ENV_ID_START:
             td[key] = td[key].to(torch.float32)
     given = td.select(ENV_OBS) if form == "nothing" else td
+    if mode == "training":  # a state that fits is there, and not asked for
+        with torch.no_grad():
+            subject.policy(scene.at(0, subject))
     torch.manual_seed(5)
     out = subject.policy(given, action=action if mode == "training" else None)
     for key in _outputs(scene, mode, subject):
         trace.record(key, out[key])
-
-
-_WARNED = {"warnings for ignored tokens in two calls": 1, "warnings without ignored tokens": 0}
-
-
-def _warned(subject: Subject, scene: Scene, case: Case) -> dict[str, Any]:
-    """A policy warns once in its life, and only when there is something to warn of."""
-    environment = subject.recipe.environment
-    found = {}
-    for name, noise in zip(_WARNED, (True, False), strict=True):
-        fresh = subject.copy()
-        observations = case.pair.generate(environment, rows=4, seed=scene.seed, noise=noise)
-        if noise:  # make sure of one
-            observations[0, 0] = torch.tensor([0x00, 254, 1], dtype=torch.uint8)
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            for _ in range(2):
-                fresh.policy(TensorDict({ENV_OBS: observations.to(subject.device)}, batch_size=[4]))
-        found[name] = sum(issubclass(entry.category, IgnoredTokensWarning) for entry in caught)
-    return found
 
 
 CHECK = Check(

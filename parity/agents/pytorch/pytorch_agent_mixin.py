@@ -182,10 +182,9 @@ class PyTorchAgentMixin(_Host):
     # Action and observation spaces
 
     def initialize_to_environment(self, environment: EnvironmentDescription) -> None:
-        """Adopt the environment's actions, features and number of tokens."""
+        """Adopt the environment's actions and features."""
         self.activate_actions(environment.action_names, environment.max_action_args)
         self.activate_observations(environment.features)
-        self.num_tokens = environment.num_tokens
 
     def activate_actions(self, action_names: Sequence[str], max_action_args: Sequence[int]) -> None:
         """Adopt an action space; every full name keeps the embedding row it was first given.

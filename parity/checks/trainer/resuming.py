@@ -17,6 +17,25 @@ from parity.pairs.subjects import Subject
 
 T = TypeVar("T")
 
+#: Four agents in two slices, two segments each, all of the trainer's state in use.
+SETTINGS: Mapping[str, Any] = {
+    "num_agents": 4,
+    "bptt_horizon": 2,
+    "batch_size": 16,
+    "minibatch_size": 8,
+    "forward_pass_minibatch": 2,
+    "ppo": {"l2_init_loss_coef": 0.01},
+    "prioritized_experience_replay": {"prio_alpha": 0.6, "prio_beta0": 0.2},
+}
+#: A run of other settings is no run to go on with, but its policy can be loaded.
+OTHER_RUNS: Mapping[str, Mapping[str, Any]] = {
+    "a run of another learning rate": {"optimizer": {"learning_rate": 0.01}},
+    "a run of another seed": {"seed": 2**20},
+    "a run of another discount": {"ppo": {**SETTINGS["ppo"], "gamma": 0.123}},
+    "a run of more agents": {"num_agents": 8, "batch_size": 64},
+    "a run of another optimizer": {"optimizer": {"type": "adam", "eps": 0.5}},
+}
+
 
 def record_state(case: Case, subject: Subject, policy: Any, trace: Trace) -> None:
     """Everything that a policy's checkpoint should hold, bit by bit; buffers have no names that both sides share."""
