@@ -60,6 +60,8 @@ CORE_AND_HEADS = {
 
 _LSTM = tuple(f"{kind}_l{layer}" for layer in (0, 1) for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
 
+NONLINEARITY, RELU = "nonlinearity", "nn.ReLU"  # of a layer, and what it is where the YAML says nothing
+
 #: What stands in for the YAML's sizes behind the encoder, to see that both sides read them: path below components.
 SIZES = {
     ("_core_", "output_size"): 32,
@@ -89,7 +91,7 @@ class Encoder:
     layers: tuple[str, ...] = ()
     parameters: tuple[ParameterLink, ...] = ()
     weights: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    sizes: Mapping[tuple[str, ...], float] = dataclasses.field(default_factory=dict)
+    sizes: Mapping[tuple[str, ...], Any] = dataclasses.field(default_factory=dict)
     capabilities: frozenset[str] = frozenset()
 
 
@@ -140,7 +142,7 @@ def metta_pair(name: str, encoder: Encoder, *, agent: Path | None = None, enviro
 def _at(recipe: Recipe, path: tuple[str, ...]) -> Any:
     value: Any = recipe.config.components
     for key in path:
-        value = value[key]
+        value = value.get(key, RELU) if key == NONLINEARITY else value[key]
     return value
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from parity.builtin.build import Encoder, metta_pair
+from parity.builtin.build import NONLINEARITY, Encoder, metta_pair
 from parity.pairs.recipe import Pair
 
 ENCODER = Encoder(
@@ -20,6 +20,7 @@ ENCODER = Encoder(
     layers=("cnn1", "cnn2", "fc1", "center_fc"),
     sizes={
         ("cnn1", "nn_params", "out_channels"): 8,
+        ("cnn1", NONLINEARITY): "nn.Tanh",
         ("cnn2", "nn_params", "kernel_size"): 2,
         ("fc1", "nn_params", "out_features"): 24,
         ("center_fc", "nn_params", "out_features"): 40,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from parity.builtin.build import Encoder, metta_pair
+from parity.builtin.build import NONLINEARITY, Encoder, metta_pair
 from parity.pairs.recipe import Pair
 
 ENCODER = Encoder(
@@ -18,6 +18,7 @@ ENCODER = Encoder(
     layers=("cnn1", "cnn2", "fc1", "encoded_obs"),
     sizes={
         ("cnn1", "nn_params", "out_channels"): 8,
+        ("cnn1", NONLINEARITY): "nn.Tanh",
         ("cnn2", "nn_params", "kernel_size"): 2,
         ("fc1", "nn_params", "out_features"): 24,
         ("encoded_obs", "nn_params", "out_features"): 40,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from parity.builtin.faults.fast import (
     actions,
     checkpoints,
+    circumstances,
     clipping,
     configuration,
     controls,
@@ -32,6 +33,7 @@ __all__ = ["CATALOGUE", "DECLARING"]
 DECLARING = (
     actions,
     checkpoints,
+    circumstances,
     clipping,
     configuration,
     controls,
