@@ -91,7 +91,11 @@ class Builds:
                 parameter.copy_(parameters[name])
             for name, buffer in built.policy.named_buffers():
                 buffer.copy_(buffers[name])
-        built.policy.train(subject.policy.training)
+        # one by one: a wrapper's own flag says nothing of what it wraps, nor a policy's of a layer that is frozen
+        flags = {name: module.training for name, module in subject.policy.named_modules()}
+        for name, module in built.policy.named_modules():
+            module.training = flags[name]
+        built.policy.training = subject.policy.training
         return built
 
     def forget(self) -> None:
