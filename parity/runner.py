@@ -21,6 +21,7 @@ from parity.checks.catalogue import all_checks
 from parity.checks.registry import Check, Example
 from parity.compare.judge import Outcome
 from parity.compare.verdict import DivergenceFound, Inconclusive, Misuse, Rung, Verdict
+from parity.leaving import left
 from parity.pairs.builds import Builds
 from parity.pairs.components import inferred_components
 from parity.pairs.recipe import Pair, Recording
@@ -136,6 +137,8 @@ def run_cell(
     except FlakyFailure as flaky:
         reason = f"the same example passed and failed: something is not deterministic ({flaky})"
         return judge.result(Verdict.INCONCLUSIVE, started, reason=reason)
+    except SystemExit as error:
+        return judge.result(Verdict.ERROR, started, reason=f"a side of pair {cell.pair!r} {left(error)}")
     except (Misuse, HypothesisException) as error:
         return judge.result(Verdict.ERROR, started, reason=str(error))
     except Exception as error:

@@ -24,6 +24,7 @@ from parity.compare.reruns import Rerun
 from parity.compare.trace import Trace, comparable_probes
 from parity.compare.verdict import Divergence, DivergenceFound, Inconclusive, Misuse, Rung
 from parity.compare.watched import watched_of
+from parity.leaving import left, staying
 from parity.pairs.builds import Builds
 from parity.pairs.recipe import Pair, Recipe, Recording
 from parity.pairs.subjects import Sides, Subject
@@ -161,7 +162,7 @@ class Case:
         found: dict[str, Divergence] = {}
         for subject in (sides.reference, sides.candidate):
             try:
-                with _quiet(subject):
+                with _quiet(subject), staying(f"the {subject.side}, in phase {phase!r},"):
                     actual = observe(subject)
             except (DivergenceFound, Inconclusive, Misuse):
                 raise
@@ -298,6 +299,8 @@ class Case:
             trace.probes = probes
             try:
                 program(subject, trace)
+            except SystemExit as error:
+                raise Misuse(f"the {subject.side}, in phase {trace.phase!r}, {left(error)}") from error
             except (DivergenceFound, Inconclusive, Misuse):
                 raise
             except Exception as error:

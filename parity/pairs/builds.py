@@ -135,7 +135,7 @@ class Builds:
         return sides
 
     def _buffers(self, recipe: Recipe, seed: int, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Buffers to judge on; none where the reference does not run on them, as on an index that it keeps as floats."""
+        """Buffers to judge on; none where the reference does not run on them, as on an index kept as floats."""
         recipe = _base(recipe)
         sides = self._keep((recipe_key(recipe), None), lambda: self._make(recipe, None)).copy()
         load_reference_weights(weights, sides.reference.policy, sides.candidate.policy, sides.parameters)

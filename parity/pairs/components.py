@@ -16,6 +16,7 @@ from torch import nn
 
 from parity.agents.interface import ENV_OBS
 from parity.compare.verdict import Inconclusive, Misuse
+from parity.leaving import staying
 from parity.pairs.builds import Builds
 from parity.pairs.parameters import ParameterMap
 from parity.pairs.recipe import ComponentLink
@@ -82,7 +83,8 @@ def _finished(builds: Builds, policy: nn.Module, who: str) -> list[str]:
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            policy(TensorDict({ENV_OBS: rows}, batch_size=[_ROWS]))
+            with staying(f"the {who} of pair {pair.name!r}"):
+                policy(TensorDict({ENV_OBS: rows}, batch_size=[_ROWS]))
     except Misuse:
         raise
     except Exception as error:

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 import parity
 from parity.compare.verdict import Verdict
+from parity.golden.judge import Recording, judge_by
+from parity.golden.record import record
 from parity.pairs import importing
 from parity.results import Result
 
@@ -323,3 +325,40 @@ def test_a_file_that_misuses_the_interface_is_named_by_the_command_line(
         parity.Misuse, match=r"--import misused_pairs.py: failed with Misuse: pair 'mine': reference is 1"
     ):
         importing.import_pairs("misused_pairs.py")
+
+
+def leaves(*_: Any) -> Any:
+    raise SystemExit(0)
+
+
+@pytest.mark.parametrize("side", ["candidate", "reference"])
+def test_code_that_leaves_does_not_end_the_judging(side: str) -> None:
+    result = judged(**{side: leaves})
+    assert result.verdict is Verdict.ERROR
+    assert f"the builder of the {side} of pair 'mine' called sys.exit(0) in leaves (test_own_pol" in result.reason
+    result = judged(**{side: variant(leaves)})
+    assert result.verdict is Verdict.ERROR
+    assert f"the {side}" in result.reason
+    assert "called sys.exit(0) in leaves (test_own_policies_misused.py" in result.reason
+    forgetful = parity.Side(Good, clip=leaves)
+    assert "called sys.exit(0) in leaves" in judged(forgetful, forgetful, check="clipping").reason
+
+
+def test_code_that_leaves_while_it_is_recorded_or_judged_by_a_recording_is_named(tmp_path: Path) -> None:
+    with pytest.raises(parity.Misuse, match=r"called sys.exit\(0\) in leaves"):
+        record(pair(leaves), "candidate", tmp_path / "none", checks="forward", examples=1)
+    with pytest.raises(parity.Misuse, match=r"called sys.exit\(0\) in leaves"):
+        record(pair(variant(leaves)), "candidate", tmp_path / "none", checks="forward", examples=1)
+    record(pair(), "candidate", tmp_path / "kept", checks="forward", examples=1)
+    with pytest.raises(parity.Misuse, match=r"builder of the candidate of pair 'mine' called sys.exit\(0\)"):
+        judge_by(Recording(tmp_path / "kept", pair(leaves)), pair(leaves))
+    today = pair(variant(leaves))
+    results = judge_by(Recording(tmp_path / "kept", today), today)
+    assert {result.verdict for result in results} == {Verdict.ERROR}
+    assert "the candidate, in phase 'forward', called sys.exit(0)" in results[0].reason
+
+
+def test_a_file_that_leaves_is_named_by_the_command_line(nothing_declared: Path) -> None:
+    (nothing_declared / "leaving_pairs.py").write_text("raise SystemExit(0)\n")
+    with pytest.raises(parity.Misuse, match=r"--import leaving_pairs.py: failed with SystemExit: 0"):
+        importing.import_pairs("leaving_pairs.py")

@@ -15,6 +15,9 @@ from parity.results import Result
 
 
 class Normed(nn.Module):
+    mean: Tensor
+    var: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(4))
@@ -31,6 +34,8 @@ class Normed(nn.Module):
 
 class Indexing(Normed):
     """Keeps an index as floats: on moved numbers it does not run."""
+
+    order: Tensor
 
     def __init__(self) -> None:
         super().__init__()
