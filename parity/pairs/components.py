@@ -61,10 +61,11 @@ def _partners(reference: nn.Module, candidate: nn.Module, parameters: ParameterM
 
 
 def _held(module: nn.Module) -> dict[str, frozenset[str]]:
-    """Path of each submodule with parameters -> their full names."""
+    """Path of each submodule with parameters -> their full names; a tied one has the first of its names everywhere."""
     found = {}
+    full = {id(parameter): name for name, parameter in module.named_parameters()}
     for path, part in module.named_modules():
-        names = frozenset(f"{path}.{name}" for name, _ in part.named_parameters())
+        names = frozenset(full[id(parameter)] for parameter in part.parameters())
         if path and names:
             found[path] = names
     return found

@@ -333,10 +333,13 @@ def leaves(*_: Any) -> Any:
 
 @pytest.mark.parametrize("side", ["candidate", "reference"])
 def test_code_that_leaves_does_not_end_the_judging(side: str) -> None:
-    result = judged(**{side: leaves})
+    def judging(left: Any) -> Result:
+        return judged(left) if side == "candidate" else judged(Good, left)
+
+    result = judging(leaves)
     assert result.verdict is Verdict.ERROR
     assert f"the builder of the {side} of pair 'mine' called sys.exit(0) in leaves (test_own_pol" in result.reason
-    result = judged(**{side: variant(leaves)})
+    result = judging(variant(leaves))
     assert result.verdict is Verdict.ERROR
     assert f"the {side}" in result.reason
     assert "called sys.exit(0) in leaves (test_own_policies_misused.py" in result.reason
