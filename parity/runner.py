@@ -237,6 +237,12 @@ class _Judge:
         )
 
 
+def _identifier(name: str) -> str:
+    """A name as one of Python's; one that is so already stays, for seeds follow from it."""
+    kept = "".join(letter if f"_{letter}".isidentifier() else "_" for letter in name)
+    return kept if kept.isidentifier() else f"_{kept}"
+
+
 def _explore(judge: _Judge, strategy: Any, wanted: int, seed: int | None, shrink: bool) -> None:
     """Let hypothesis draw ``wanted`` examples and shrink a failure."""
     phases = [Phase.explicit, Phase.reuse, Phase.generate]
@@ -248,7 +254,7 @@ def _explore(judge: _Judge, strategy: Any, wanted: int, seed: int | None, shrink
 
     # hypothesis keys its database and its derandomised seed by the function: each cell is a function of its own
     name = "_".join((judge.cell.pair, judge.cell.check, judge.cell.device, judge.cell.dtype))
-    examine.__name__ = examine.__qualname__ = name
+    examine.__name__ = examine.__qualname__ = _identifier(name)
     changes: dict[str, Any] = {}
     if seed is not None:
         changes = {"derandomize": False, "database": None}
