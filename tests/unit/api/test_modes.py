@@ -60,3 +60,30 @@ def test_a_frozen_layer_of_a_policy_in_training_mode_stays_frozen():
 
     found = judged(lambda: build(Policy), lambda: build(Halved))
     assert [result.verdict for result in found] == [Verdict.IDENTICAL, Verdict.DIVERGENT]
+
+
+@pytest.mark.parametrize("layer", [lambda: nn.Dropout(0.5), lambda: nn.BatchNorm1d(16)])
+def test_a_policy_that_draws_in_its_forward_is_saved_and_copied_like_itself(layer: Any):
+    found = judged(lambda: Policy(layer()), lambda: Policy(layer()), "checkpoint")
+    assert all(result.verdict.passed for result in found), found
+
+
+def test_a_copy_that_differs_is_found_beside_dropout():
+    class Keeping(Policy):
+        def __init__(self) -> None:
+            super().__init__(nn.Dropout(0.5))
+            self.held = [torch.zeros(())]  # shared by copies that are made below
+
+        def __deepcopy__(self, memo: Any) -> Any:
+            other = Keeping()
+            other.load_state_dict(self.state_dict())
+            other.held = self.held
+            return other.to(self.pi.weight)
+
+        def forward(self, x: Tensor) -> Any:
+            self.held[0] = self.held[0] + x.sum()
+            logits, value = super().forward(x)
+            return logits + self.held[0].to(x), value
+
+    found = judged(Keeping, Keeping, "checkpoint")
+    assert {result.verdict for result in found} == {Verdict.DIVERGENT}
