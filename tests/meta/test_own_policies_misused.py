@@ -225,6 +225,12 @@ def test_an_alarm_of_somebody_else_still_rings_after_judging() -> None:
         ({"actions": (3, 2.5)}, r"actions is \(3, 2.5\)"),
         ({"observations": (4,)}, r"observations is \(4,\); give parity.Observations"),
         ({"components": {"body": "body"}}, "'body' is 'body'; give .path in the reference, path in the candidate"),
+        ({"time_limit": 0}, "pair 'mine': time_limit is 0; give a positive number of seconds, or None"),
+        ({"time_limit": -1.0}, "time_limit is -1.0; give"),
+        ({"time_limit": float("nan")}, "time_limit is nan; give"),
+        ({"time_limit": float("inf")}, "time_limit is inf; give"),
+        ({"time_limit": "60"}, "time_limit is '60'; give"),
+        ({"time_limit": True}, "time_limit is True; give"),
         ({"parameters": ["body.weight"]}, "'body.weight' is no ParameterLink"),
     ],
 )
