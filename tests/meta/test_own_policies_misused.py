@@ -292,6 +292,35 @@ def test_an_unmapped_parameter_is_named_in_every_check() -> None:
     assert judged(Larger, check="construction").verdict is Verdict.DIVERGENT
 
 
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        (
+            {"nope.weight": "body.weight"},
+            "the parameter map links reference parameter 'nope.weight', which does not exist there; it has body.bias, ",
+        ),
+        (
+            {"body.weight": "nope.weight"},
+            "the parameter map links candidate parameter 'nope.weight', which does not exist there; it has body.bias, ",
+        ),
+        (
+            {"body.weight": "body.weight", "more.weight": "body.weight"},
+            "candidate parameter 'body.weight' is mapped more",
+        ),
+        ({"pi.weight": "body.weight"}, "links 'pi.weight' (24 elements) to 'body.weight' (32 elements)"),
+    ],
+)
+def test_a_declared_parameter_map_that_is_wrong_is_named(parameters: dict[str, str], message: str) -> None:
+    class Wider(Good):
+        def __init__(self) -> None:
+            super().__init__()
+            self.more = nn.Linear(4, 8)
+
+    result = judged(Wider, Wider, parameters=parameters)
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert message in result.reason
+
+
 def test_expected_failures_speak_of_own_pairs_too(pytester: pytest.Pytester) -> None:
     body = """
 import torch, parity
