@@ -177,6 +177,25 @@ def test_nan_is_a_divergence_of_the_candidate_and_leaves_the_reference_unjudged(
     assert "the reference is NaN" in result.reason
 
 
+def breaks(self: Any, x: Tensor) -> Any:
+    return self.pi(torch.cat((self.body(x), x))), self.v(x)
+
+
+@pytest.mark.parametrize(
+    ("forward", "where"),
+    [
+        (breaks, "raised in breaks (test_own_policies_misused.py, line"),
+        (lambda self, x: torch.cat((self.body(x), x)), "raised in <lambda> (test_own_policies_misused.py, line"),
+        (lambda self, x: None, "raised in _picked (outputs.py, line"),
+    ],
+)
+def test_an_error_is_pinned_on_the_code_that_raises_it(forward: Any, where: str) -> None:
+    report = parity.judge(pair(variant(forward)), checks="forward", examples=1)
+    for result in report.results:
+        assert result.divergence is not None
+        assert where in result.divergence["notes"][0]
+
+
 def hangs(*_: Any) -> Any:
     while True:
         time.sleep(0.01)
@@ -305,7 +324,7 @@ def test_an_unmapped_parameter_is_named_in_every_check() -> None:
         ),
         (
             {"body.weight": "body.weight", "more.weight": "body.weight"},
-            "candidate parameter 'body.weight' is mapped more",
+            "parameter 'body.weight' is mapped more",
         ),
         ({"pi.weight": "body.weight"}, "links 'pi.weight' (24 elements) to 'body.weight' (32 elements)"),
     ],
