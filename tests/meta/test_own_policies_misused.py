@@ -167,6 +167,52 @@ def test_a_changed_input_is_found_on_either_side() -> None:
     assert (result.divergence["side"], "clone an observation" in result.divergence["cause"]) == ("both", True)
 
 
+class Keyed(Good):
+    def forward(self, x: Any) -> Any:
+        x["logits"], x["value"] = super().forward(x["seen"])
+        return x
+
+
+def overwriting(write: Callable[[Any], None]) -> parity.Side:
+    def forward(self: Any, x: Any) -> Any:
+        out = Keyed.forward(self, x)
+        write(x)
+        return out
+
+    return parity.Side(type("Overwriting", (Keyed,), {"forward": forward}), tensordict=True)
+
+
+def test_an_observation_that_is_overwritten_in_a_tensordict_is_found() -> None:
+    keyed: dict[str, Any] = {"observations": {"seen": parity.Observations((4,))}}
+    fine = parity.Side(Keyed, tensordict=True)
+    for harmless in (lambda td: None, lambda td: td.set("seen", td["seen"].clone())):
+        report = parity.judge(pair(overwriting(harmless), fine, **keyed), checks="forward", examples=1)
+        assert report.exit_code == 0, str(report)
+    for write in (lambda td: td.set("seen", td["seen"] * 0), lambda td: td["seen"].zero_()):
+        result = judged(overwriting(write), fine, **keyed)
+        assert result.divergence is not None
+        assert (result.divergence["key"], result.divergence["candidate"]) == ("input", "changed")
+    result = judged(overwriting(lambda td: td.set("seen", td["seen"].unsqueeze(1))), fine, **keyed)
+    assert result.divergence is not None
+    assert "over the observation 'seen'" in result.divergence["candidate"]
+    plain = parity.Side(lambda: Under(False), tensordict=True)
+    result = judged(plain, parity.Side(lambda: Under(True), tensordict=True))
+    assert result.divergence is not None
+    assert (result.divergence["key"], result.divergence["candidate"]) == ("input", "changed")
+
+
+class Under(Good):
+    def __init__(self, overwrites: bool) -> None:
+        super().__init__()
+        self.overwrites = overwrites
+
+    def forward(self, x: Any) -> Any:
+        out = super().forward(x["observation"])
+        if self.overwrites:
+            x["observation"] = x["observation"] + 1
+        return out
+
+
 def test_nan_is_a_divergence_of_the_candidate_and_leaves_the_reference_unjudged() -> None:
     broken = variant(lambda self, x: tuple(part * float("nan") for part in Good.forward(self, x)))
     result = judged(broken)
