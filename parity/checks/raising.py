@@ -38,4 +38,4 @@ def blamed(frames: list[traceback.FrameSummary]) -> traceback.FrameSummary:
 
 
 def _is_named(frame: traceback.FrameSummary) -> bool:
-    return not frame.name.startswith("<")
+    return not frame.name.startswith("<") and frame.name != "__torch_function__"  # which every call passes through

@@ -118,16 +118,14 @@ def _covered(
                 )
             view = covered[side][name][slices(region)]
             view += 1
+            if bool((view > 1).any()):
+                raise Inconclusive(f"{side} parameter {name!r} is mapped more than once; keep one link per element")
             sizes.append(view.numel())
         if sizes[0] != sizes[1]:
             raise Inconclusive(
                 f"the parameter map links {link.reference!r} ({sizes[0]} elements) to {link.candidate!r} "
                 f"({sizes[1]} elements); a link must join regions of equal size"
             )
-    for side, masks in covered.items():
-        for name, mask in masks.items():
-            if bool((mask > 1).any()):
-                raise Inconclusive(f"{side} parameter {name!r} is mapped more than once; keep one link per element")
     return covered
 
 

@@ -144,6 +144,7 @@ def test_building_leaves_every_global_generator_as_it_was() -> None:
         (lambda self, x: (Good.forward(self, x)[0][:, :2], Good.forward(self, x)[1]), "logits", "it must be [1, 3]"),
         (lambda self, x: {"policy": x, "value": x[:, 0]}, "logits", "with keys ['policy', 'value']"),
         (lambda self, x: (Good.forward(self, x)[0], 0.5), "value", "returned float as value"),
+        (lambda self, x: (Good.forward(self, x)[0].long(), x[:, 0]), "logits", "logits of torch.int64; it must be a"),
         (lambda self, x: None, "logits", "returned NoneType"),
     ],
 )
@@ -372,6 +373,7 @@ def test_an_unmapped_parameter_is_named_in_every_check() -> None:
             {"body.weight": "body.weight", "more.weight": "body.weight"},
             "parameter 'body.weight' is mapped more",
         ),
+        ({"body.weight": "body.weight", "pi.weight": "body.weight"}, "parameter 'body.weight' is mapped more than"),
         ({"pi.weight": "body.weight"}, "links 'pi.weight' (24 elements) to 'body.weight' (32 elements)"),
     ],
 )
