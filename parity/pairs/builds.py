@@ -127,7 +127,7 @@ class Builds:
             values = self._keep(("stress", recipe_key(_base(recipe)), weights), lambda: self._stress(recipe, weights))
         self.used["given" if values is self.given else "stress"] += 1
         load_reference_weights(values, sides.reference.policy, sides.candidate.policy, sides.parameters)
-        if self.pair.described and self.moves_buffers:
+        if self.pair.described and self.moves_buffers and values is not self.given:
             key = ("buffers", recipe_key(_base(recipe)), weights)
             moved = self._keep(key, lambda: self._buffers(recipe, weights, values))
             for subject in (sides.reference, sides.candidate):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import parity
 from parity.compare.verdict import Verdict
+from parity.pairs.builds import Builds
 from parity.pairs.stress import stress_buffers
 from parity.results import Result
 
@@ -102,3 +103,12 @@ def test_what_is_moved_and_how():
     again, other = stress_buffers(Holding(1.0), Holding(2.0), 5), stress_buffers(Holding(1.0), Holding(2.0), 6)
     assert torch.equal(again["zeros"], moved["zeros"])
     assert not torch.equal(other["zeros"], moved["zeros"])
+
+
+def test_buffers_stay_as_they_are_built_on_given_weights():
+    pair = parity.pair("mine", reference=Normed, candidate=Normed, observations=parity.Observations((4,)), actions=3)
+    builds = Builds(pair)
+    assert bool((builds.sides(pair.recipe, 0).candidate.policy.policy.mean > 0).all())
+    builds.forget()
+    builds.given = {name: value.detach() for name, value in Normed().named_parameters()}
+    assert bool((builds.sides(pair.recipe, 0).candidate.policy.policy.mean == 0).all())
