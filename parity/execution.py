@@ -14,6 +14,7 @@ from torch import Tensor
 from parity.checks.registry import Check, Example
 from parity.compare.verdict import Misuse, Verdict
 from parity.conditions import judging
+from parity.leaving import staying
 from parity.pairs.recipe import Pair
 from parity.report.cases import reproduce_command, store_case
 from parity.results import Cell, Result
@@ -81,7 +82,8 @@ class Executor:
                 session.builds.forget()
         if pair.name not in self._sessions:
             try:
-                self._sessions[pair.name] = Session(pair)
+                with staying(f"a side of pair {pair.name!r}"):
+                    self._sessions[pair.name] = Session(pair)
                 self._sessions[pair.name].builds.given = self._weights.get(pair.name)
             except Exception as error:  # recordings come from foreign code and files
                 named = "" if isinstance(error, Misuse) else f"{type(error).__name__}: "

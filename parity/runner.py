@@ -21,6 +21,7 @@ from parity.checks.catalogue import all_checks
 from parity.checks.registry import Check, Example
 from parity.compare.judge import Outcome
 from parity.compare.verdict import DivergenceFound, Inconclusive, Misuse, Rung, Verdict
+from parity.leaving import left
 from parity.pairs.builds import Builds
 from parity.pairs.components import inferred_components
 from parity.pairs.recipe import Pair, Recording
@@ -136,6 +137,8 @@ def run_cell(
     except FlakyFailure as flaky:
         reason = f"the same example passed and failed: something is not deterministic ({flaky})"
         return judge.result(Verdict.INCONCLUSIVE, started, reason=reason)
+    except SystemExit as error:
+        return judge.result(Verdict.ERROR, started, reason=f"a side of pair {cell.pair!r} {left(error)}")
     except (Misuse, HypothesisException) as error:
         return judge.result(Verdict.ERROR, started, reason=str(error))
     except Exception as error:
@@ -234,6 +237,12 @@ class _Judge:
         )
 
 
+def _identifier(name: str) -> str:
+    """A name as one of Python's; one that is so already stays, for seeds follow from it."""
+    kept = "".join(letter if f"_{letter}".isidentifier() else "_" for letter in name)
+    return kept if kept.isidentifier() else f"_{kept}"
+
+
 def _explore(judge: _Judge, strategy: Any, wanted: int, seed: int | None, shrink: bool) -> None:
     """Let hypothesis draw ``wanted`` examples and shrink a failure."""
     phases = [Phase.explicit, Phase.reuse, Phase.generate]
@@ -245,7 +254,7 @@ def _explore(judge: _Judge, strategy: Any, wanted: int, seed: int | None, shrink
 
     # hypothesis keys its database and its derandomised seed by the function: each cell is a function of its own
     name = "_".join((judge.cell.pair, judge.cell.check, judge.cell.device, judge.cell.dtype))
-    examine.__name__ = examine.__qualname__ = name
+    examine.__name__ = examine.__qualname__ = _identifier(name)
     changes: dict[str, Any] = {}
     if seed is not None:
         changes = {"derandomize": False, "database": None}

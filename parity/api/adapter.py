@@ -166,16 +166,37 @@ class Adapter(nn.Module):
         self, seen: Any, state: Any, reset: Tensor | None, action: Tensor | None, *, name: str = "call"
     ) -> tuple[Any, Any]:
         """What the policy returns, and its next state."""
-        seen = self._formed(seen)
+        given_in, seen = seen, self._formed(seen)
         offered = {"state": state, "reset": reset, "action": action}
         given = {key: offered[key] for key in self._asked.get(name, ())}
         function = getattr(self.side, name)
         returned = function(self.policy, seen, **given) if function else self.policy(seen, *given.values())
+        if self.side.tensordict and not torch.is_grad_enabled():
+            self._carry_over(given_in, seen)
         if self._layout is None:
             return returned, None
         if self.side.get_state is not None:
             return returned, self.side.get_state(self.policy)
         return returned, _next_state(returned, self.who)
+
+    def _carry_over(self, given: Any, seen: TensorDictBase) -> None:
+        """Write what the policy put under an observation's key into that observation.
+
+        Its caller's TensorDict would hold it now; here it is given another that holds the same tensors, for what else
+        it writes is its results. Not where gradients are recorded: autograd would take it for a change of its inputs.
+        """
+        before = {"observation": given} if isinstance(given, Tensor) else dict(given.items())
+        for key, value in before.items():
+            now = seen.get(key, value)
+            if now is value:
+                continue
+            if tuple(now.shape) != tuple(value.shape):
+                raise PolicyError(
+                    "input",
+                    f"the {self.who} wrote {list(now.shape)} over the observation {key!r} {list(value.shape)} of the "
+                    "TensorDict that it was given; write it under another key, or into a copy",
+                )
+            value.copy_(now)
 
     def _through_time(self, td: TensorDictBase, seen: Any, choice: Tensor | None, lead: tuple[int, ...]) -> Outputs:
         batch, steps = lead[0], lead[1] if len(lead) == 2 else 1

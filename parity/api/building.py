@@ -15,6 +15,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from parity.api.adapter import Adapter
 from parity.api.side import Side, parameters_of
 from parity.compare.verdict import Misuse
+from parity.leaving import staying
 from parity.pairs.recipe import Recipe
 
 _ODD = 0x5EED_0001
@@ -44,7 +45,8 @@ class SideBuilder:
         for parameter in policy.parameters():
             _BUILT[parameter] = self.who
         try:
-            return Adapter(policy, self.side, self.who, recipe)
+            with staying(f"{self.who}: initial_state(policy, batch)"):
+                return Adapter(policy, self.side, self.who, recipe)
         except Misuse:
             raise
         except Exception as error:
@@ -60,7 +62,10 @@ class SideBuilder:
         seed = system.seed * 2 + _ODD  # one that nobody writes down, so that a builder's own seed shows
         with _seeded(seed):
             try:
-                policy = self.side.build(**{key: offered[key] for key in taken})
+                with staying(f"the builder of the {self.who}"):
+                    policy = self.side.build(**{key: offered[key] for key in taken})
+            except Misuse:
+                raise
             except Exception as error:
                 raise Misuse(
                     f"the builder of the {self.who} raised {type(error).__name__}: {error}; {_remedy(error)}"

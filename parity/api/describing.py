@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -66,6 +67,7 @@ def pair(
     """
     if not isinstance(name, str) or not name or "/" in name:
         raise Misuse(f"pair: name is {name!r}; give a short text without '/'")
+    _require_limit(name, time_limit)
     sides = {"reference": _side(name, "reference", reference), "candidate": _side(name, "candidate", candidate)}
     environment = described(observations, actions)
     return Pair(
@@ -111,6 +113,14 @@ def _side(name: str, key: str, given: Any) -> Side:
         what = "a policy that is built already" if isinstance(given, nn.Module) else f"{given!r:.80}"
         raise Misuse(f"pair {name!r}: {key} is {what}; give a function that builds it, or a parity.Side")
     return Side(cast(Callable[..., nn.Module], given))
+
+
+def _require_limit(name: str, limit: Any) -> None:
+    number = isinstance(limit, (int, float)) and not isinstance(limit, bool)
+    if limit is not None and not (number and 0 < limit < math.inf):
+        raise Misuse(
+            f"pair {name!r}: time_limit is {limit!r:.80}; give a positive number of seconds, or None for no limit"
+        )
 
 
 def _components(declared: Mapping[str, tuple[str, str]] | None) -> tuple[ComponentLink, ...]:

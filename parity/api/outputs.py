@@ -100,6 +100,8 @@ def _shaped(value: Any, shape: tuple[int, ...], key: str, who: str) -> Tensor:
         value = value.logits
     if not isinstance(value, Tensor):
         raise PolicyError(key, f"the {who} returned {_shown(value)} as {key}; it must be a tensor {list(shape)}")
+    if key != "action" and not value.is_floating_point():
+        raise PolicyError(key, f"the {who} returned {key} of {value.dtype}; it must be a tensor of floats")
     if key == "value" and tuple(value.shape) == (*shape, 1):
         value = value.squeeze(-1)
     if tuple(value.shape) != shape:

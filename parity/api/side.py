@@ -36,7 +36,7 @@ class Side:
         logits: where the logits are in what is returned: a key, a position, or a function.
         value: likewise the value.
         tensordict: whether the observation is given as a TensorDict: keys are the names of the observations, or
-            ``observation`` where there is one without a name.
+            ``observation`` where there is one without a name; what is written under other keys is results.
         initial_state: ``initial_state(policy, batch)``: the recurrent state before an episode, in any nesting; the
             batch may be any axis. Declares memory. Both sides' states hold the same tensors in the same order.
         get_state: ``get_state(policy)``, for a policy that keeps its state itself.

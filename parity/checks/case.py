@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import traceback
 import warnings
 from collections.abc import Callable, Hashable, Iterator
@@ -11,11 +10,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-import tensordict
 import torch
 from torch import Tensor, nn
 
 from parity.agents.interface import EnvironmentDescription
+from parity.checks.raising import NOT_TO_BLAME, blamed
 from parity.compare.blame import ComponentPair, blame_backward, blame_forward, defined_at
 from parity.compare.bounds import same_bits
 from parity.compare.judge import Outcome, judge
@@ -24,12 +23,10 @@ from parity.compare.reruns import Rerun
 from parity.compare.trace import Trace, comparable_probes
 from parity.compare.verdict import Divergence, DivergenceFound, Inconclusive, Misuse, Rung
 from parity.compare.watched import watched_of
+from parity.leaving import left, staying
 from parity.pairs.builds import Builds
 from parity.pairs.recipe import Pair, Recipe, Recording
 from parity.pairs.subjects import Sides, Subject
-
-#: Code of these is not to blame for an error that passes through it.
-_LIBRARIES = tuple(f"{path}{os.sep}" for library in (torch, tensordict) for path in library.__path__)
 
 #: Seed of the random stream that every run starts from; any number would do.
 STREAM = 20_240_817
@@ -161,7 +158,7 @@ class Case:
         found: dict[str, Divergence] = {}
         for subject in (sides.reference, sides.candidate):
             try:
-                with _quiet(subject):
+                with _quiet(subject), staying(f"the {subject.side}, in phase {phase!r},"):
                     actual = observe(subject)
             except (DivergenceFound, Inconclusive, Misuse):
                 raise
@@ -221,7 +218,7 @@ class Case:
     def _raise(self, divergence: Divergence, sides: Sides) -> NoReturn:
         subject = sides.reference if divergence.side == "reference" else sides.candidate
         path = self.pair.paths(subject.side).get(divergence.component)
-        source = defined_at(subject.policy, path, _LIBRARIES) if path else ""
+        source = defined_at(subject.policy, path, NOT_TO_BLAME) if path else ""
         self.outcome.divergence = dataclasses.replace(divergence, source=source)
         raise DivergenceFound(self.outcome.divergence)
 
@@ -298,6 +295,8 @@ class Case:
             trace.probes = probes
             try:
                 program(subject, trace)
+            except SystemExit as error:
+                raise Misuse(f"the {subject.side}, in phase {trace.phase!r}, {left(error)}") from error
             except (DivergenceFound, Inconclusive, Misuse):
                 raise
             except Exception as error:
@@ -308,8 +307,7 @@ class Case:
 
     def _raised(self, raised: _Raised, subject: Subject) -> Divergence:
         frames = traceback.extract_tb(raised.error.__traceback__)
-        own = [f for f in frames if not f.filename.startswith(_LIBRARIES) and not f.name.startswith("<")]
-        frame = own[-1] if own else frames[-1]
+        frame = blamed(frames)
         component = raised.component or getattr(raised.error, "component", "")
         return Divergence(
             kind="raised",

@@ -73,8 +73,8 @@ def scenes(
             t = draw(st.integers(1, 16)) if b == 1 else t
         if many_rows and sizes == "varied" and source == "generated" and draw(st.integers(0, 2)) == 2:
             b, t = MANY_ROWS, 1
-        if long and sizes == "varied" and b == 1 and draw(st.booleans()):
-            t = LONG
+        if long and sizes == "varied" and draw(st.booleans()):
+            b, t = 1, LONG
         return {
             "source": source,
             "seed": draw(SEEDS),

@@ -36,6 +36,7 @@ def judge_saving(case: Case, example: dict[str, Any]) -> None:
 
     def act(policy: Any, subject: Subject, number: int) -> TensorDict:
         rows = case.pair.generate(subject.recipe.environment, rows=ROWS, seed=example["seed"] + number)
+        torch.manual_seed(example["seed"] + number)  # what else ran must not move the stream that dropout draws from
         with torch.no_grad():
             return policy(TensorDict({ENV_OBS: subject.given(rows, example["seed"])}, batch_size=[ROWS]))
 

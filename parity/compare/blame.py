@@ -119,7 +119,7 @@ def defined_at(policy: nn.Module, path: str, libraries: tuple[str, ...]) -> str:
     modules = dict(policy.named_modules())
     names = path.split(".")
     around = [modules.get(".".join(names[:count])) for count in range(len(names), 0, -1)]
-    for module in (*around, policy):
+    for module in (*around, modules.get("")):  # the policy itself, and not what wraps it
         try:
             file = inspect.getsourcefile(type(module)) or ""
             if module is None or file.startswith(libraries):

@@ -20,6 +20,7 @@ from parity.golden.encoding import decode_run
 from parity.golden.sides import SIDES, OneSideSession, one_side
 from parity.golden.store import Kept
 from parity.golden.tape import PlayedTape
+from parity.leaving import staying
 from parity.pairs.recipe import Pair
 from parity.pairs.registry import select_names
 from parity.pairs.subjects import Sides
@@ -136,7 +137,7 @@ def judge_by(
     results = []
     with judging():
         try:
-            with limited(pair.time_limit):
+            with limited(pair.time_limit), staying(f"a side of pair {pair.name!r}"):
                 session = _JudgingSession(pair, recording, renamed or {})
         except OutOfTime as error:
             raise Misuse(f"pair {pair.name!r} cannot be opened: {error}; {error.REMEDY}") from error

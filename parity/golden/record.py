@@ -25,6 +25,7 @@ from parity.golden.encoding import Recorded, encode_run
 from parity.golden.sides import OneSideSession, one_side
 from parity.golden.store import Keep
 from parity.golden.tape import RecordingTape
+from parity.leaving import staying
 from parity.pairs.recipe import Pair
 from parity.pairs.registry import select_names
 from parity.pairs.subjects import Sides
@@ -112,9 +113,9 @@ def record(
 
 @contextmanager
 def _within_limit(pair: Pair, what: str) -> Iterator[None]:
-    """End what takes longer than the pair's limit."""
+    """End what takes longer than the pair's limit, and keep it from ending the process."""
     try:
-        with limited(pair.time_limit):
+        with limited(pair.time_limit), staying(f"the code of {what}"):
             yield
     except OutOfTime as error:
         raise Misuse(f"{what} cannot be recorded: {error}; {OutOfTime.REMEDY}") from error

@@ -50,6 +50,7 @@ class OneSideBuilds(Builds):
         renamed: parameter, or module above several, as recorded -> as it is called today, where the two differ.
     """
 
+    moves_buffers = False  # a tape holds weights, and other code may hold other buffers
     tape: Tape | None = None  # None while nothing is recorded or judged yet
 
     def __init__(self, pair: Pair, renamed: Mapping[str, str]) -> None:

@@ -15,12 +15,12 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
 
-from parity.agents.interface import ENV_OBS
+from parity.agents.interface import ENV_OBS, FULL_LOG_PROBS, VALUES
 from parity.compare.verdict import Misuse
 from parity.pairs.mapping import telling_links
 from parity.pairs.parameters import ParameterLink, ParameterMap, declared_map, load_reference_weights
 from parity.pairs.recipe import Pair, Recipe
-from parity.pairs.stress import stress_weights
+from parity.pairs.stress import movable_buffers, stress_buffers, stress_weights
 from parity.pairs.subjects import Sides, Subject
 
 CALIBRATION_ROWS = 24
@@ -29,6 +29,8 @@ KEPT_BYTES = 900_000_000
 
 class Builds:
     """Builds of one pair, kept by recipe; made anew when the pair changes (a planted fault is another pair)."""
+
+    moves_buffers = True  # on stress weights, buffers of described pairs are others than at birth as well
 
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
@@ -92,9 +94,11 @@ class Builds:
                 parameter.copy_(parameters[name])
             for name, buffer in built.policy.named_buffers():
                 buffer.copy_(buffers[name])
-        built.policy.train(subject.policy.training)
-        if subject.evaluating:
-            built.policy.eval()
+        # one by one: a wrapper's own flag says nothing of what it wraps, nor a policy's of a layer that is frozen
+        flags = {name: module.training for name, module in subject.policy.named_modules()}
+        for name, module in built.policy.named_modules():
+            module.training = flags[name] and not subject.evaluating
+        built.policy.training = subject.policy.training and not subject.evaluating
         return dataclasses.replace(built, evaluating=subject.evaluating)
 
     def forget(self) -> None:
@@ -124,7 +128,35 @@ class Builds:
             values = self._keep(("stress", recipe_key(_base(recipe)), weights), lambda: self._stress(recipe, weights))
         self.used["given" if values is self.given else "stress"] += 1
         load_reference_weights(values, sides.reference.policy, sides.candidate.policy, sides.parameters)
+        if self.pair.described and self.moves_buffers and values is not self.given:
+            key = ("buffers", recipe_key(_base(recipe)), weights)
+            moved = self._keep(key, lambda: self._buffers(recipe, weights, values))
+            for subject in (sides.reference, sides.candidate):
+                _move(subject.policy, moved)
         return sides
+
+    def _buffers(self, recipe: Recipe, seed: int, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Buffers to judge on; none where the reference does not run on them, as on an index kept as floats."""
+        recipe = _base(recipe)
+        sides = self._keep((recipe_key(recipe), None), lambda: self._make(recipe, None)).copy()
+        load_reference_weights(weights, sides.reference.policy, sides.candidate.policy, sides.parameters)
+        moved = stress_buffers(sides.reference.policy, sides.candidate.policy, seed)
+        if not moved:
+            return {}
+        before = self._speaks(sides.reference.copy().policy, recipe, seed)
+        _move(sides.reference.policy, moved)
+        return moved if before and self._speaks(sides.reference.policy, recipe, seed) else {}
+
+    def _speaks(self, policy: nn.Module, recipe: Recipe, seed: int) -> bool:
+        """Whether a policy gives numbers on a calibration batch."""
+        observations = self.pair.generate(recipe.environment, rows=CALIBRATION_ROWS, seed=seed)
+        try:
+            with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                out = policy(TensorDict({ENV_OBS: observations}, batch_size=[CALIBRATION_ROWS]))
+        except Exception:  # of foreign code; it is named when it is judged
+            return False
+        return not any(bool(torch.isnan(out[key]).any()) for key in (FULL_LOG_PROBS, VALUES))
 
     def _stress(self, recipe: Recipe, seed: int) -> dict[str, Tensor]:
         recipe = _base(recipe)
@@ -157,6 +189,13 @@ def _bytes(kept: Sides | dict[str, Tensor]) -> int:
     else:
         values = list(kept.values())
     return sum(value.nbytes for value in values)
+
+
+def _move(policy: nn.Module, values: dict[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, buffer in movable_buffers(policy).items():
+            if name in values:
+                buffer.copy_(values[name])
 
 
 def _base(recipe: Recipe) -> Recipe:

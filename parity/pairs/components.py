@@ -16,6 +16,7 @@ from torch import nn
 
 from parity.agents.interface import ENV_OBS
 from parity.compare.verdict import Inconclusive, Misuse
+from parity.leaving import staying
 from parity.pairs.builds import Builds
 from parity.pairs.parameters import ParameterMap
 from parity.pairs.recipe import ComponentLink
@@ -60,10 +61,11 @@ def _partners(reference: nn.Module, candidate: nn.Module, parameters: ParameterM
 
 
 def _held(module: nn.Module) -> dict[str, frozenset[str]]:
-    """Path of each submodule with parameters -> their full names."""
+    """Path of each submodule with parameters -> their full names; a tied one has the first of its names everywhere."""
     found = {}
+    full = {id(parameter): name for name, parameter in module.named_parameters()}
     for path, part in module.named_modules():
-        names = frozenset(f"{path}.{name}" for name, _ in part.named_parameters())
+        names = frozenset(full[id(parameter)] for parameter in part.parameters())
         if path and names:
             found[path] = names
     return found
@@ -82,7 +84,8 @@ def _finished(builds: Builds, policy: nn.Module, who: str) -> list[str]:
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            policy(TensorDict({ENV_OBS: rows}, batch_size=[_ROWS]))
+            with staying(f"the {who} of pair {pair.name!r}"):
+                policy(TensorDict({ENV_OBS: rows}, batch_size=[_ROWS]))
     except Misuse:
         raise
     except Exception as error:

@@ -50,7 +50,7 @@ def _import(source: str) -> ModuleType:
         if file and taken is not None and str(file) != str(getattr(taken, "__file__", "")):
             return _under_another_name(file)
         return import_module(name)
-    except Exception as error:  # whatever foreign code raises, the user needs to know whose it is
+    except (Exception, SystemExit) as error:  # whatever foreign code raises, the user needs to know whose it is
         raise Misuse(
             f"--import {source}: failed with {type(error).__name__}: {error}; give a module that can be imported from "
             f"{Path.cwd()}, or the path of a Python file"

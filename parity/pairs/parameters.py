@@ -81,6 +81,25 @@ def declared_map(links: Iterable[ParameterLink], reference: nn.Module, candidate
             of unequal size; the message names it.
     """
     links = tuple(links)
+    for side, masks in _covered(links, reference, candidate).items():
+        for name, mask in masks.items():
+            if bool((mask == 0).any()):
+                raise Inconclusive(
+                    f"unmapped {side} parameter {name!r} ({int((mask == 0).sum())} of {mask.numel()} elements); add a "
+                    "ParameterLink for it, or remove the parameter"
+                )
+    return ParameterMap(links)
+
+
+def _covered(
+    links: tuple[ParameterLink, ...], reference: nn.Module, candidate: nn.Module
+) -> dict[str, dict[str, Tensor]]:
+    """Side -> name -> 1 where a link covers an element.
+
+    Raises:
+        Inconclusive: an element is mapped twice, or a link names a parameter that does not exist or two regions of
+            unequal size; the message names it.
+    """
     mine, theirs = dict(reference.named_parameters()), dict(candidate.named_parameters())
     covered: dict[str, dict[str, Tensor]] = {
         "reference": {name: torch.zeros(value.shape, dtype=torch.uint8) for name, value in mine.items()},
@@ -99,22 +118,15 @@ def declared_map(links: Iterable[ParameterLink], reference: nn.Module, candidate
                 )
             view = covered[side][name][slices(region)]
             view += 1
+            if bool((view > 1).any()):
+                raise Inconclusive(f"{side} parameter {name!r} is mapped more than once; keep one link per element")
             sizes.append(view.numel())
         if sizes[0] != sizes[1]:
             raise Inconclusive(
                 f"the parameter map links {link.reference!r} ({sizes[0]} elements) to {link.candidate!r} "
                 f"({sizes[1]} elements); a link must join regions of equal size"
             )
-    for side, masks in covered.items():
-        for name, mask in masks.items():
-            if bool((mask == 0).any()):
-                raise Inconclusive(
-                    f"unmapped {side} parameter {name!r} ({int((mask == 0).sum())} of {mask.numel()} elements); add a "
-                    "ParameterLink for it, or remove the parameter"
-                )
-            if bool((mask > 1).any()):
-                raise Inconclusive(f"{side} parameter {name!r} is mapped more than once; keep one link per element")
-    return ParameterMap(links)
+    return covered
 
 
 Hint = Literal["value", "name", "shape"]
@@ -137,9 +149,11 @@ def inferred_map(
         hints: what is asked, in this order.
 
     Raises:
-        Inconclusive: a parameter finds no partner, or several fit; the message names it and the candidates.
+        Inconclusive: a parameter finds no partner, or several fit, or a declared link is wrong; the message names it
+            and the candidates.
     """
     links = list(declared)
+    _covered(tuple(links), reference, candidate)  # or else a slip in what is declared would pass as a wish to infer
     mine, theirs = (
         {name: value for name, value in module.named_parameters() if name not in {getattr(k, side) for k in links}}
         for side, module in (("reference", reference), ("candidate", candidate))

@@ -116,7 +116,7 @@ def _load(point: EntryPoint) -> Pair:
     try:
         loaded = point.load()
         pair = loaded if isinstance(loaded, Pair) else loaded()
-    except Exception as error:  # whatever a foreign package raises, the user needs to know whose it is
+    except (Exception, SystemExit) as error:  # whatever a foreign package raises, the user needs to know whose it is
         raise Misuse(
             f"{place} failed with {type(error).__name__}: {error}; repair or uninstall the package that offers it"
         ) from error

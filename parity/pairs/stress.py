@@ -9,16 +9,21 @@ activations neither vanish nor saturate (the idea of layer-sequential unit-varia
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from parity.compare.bounds import same_bits
+
 #: rms that each Linear and Conv output is scaled to, its bias apart. Under 1.0 LSTM gates and tanh stay responsive.
 TARGET_RMS = 1.0
 BIAS_STD = 0.3
 RECURRENT_GAIN = 1.5
+#: Buffers are born as zeros more often than as anything else: what they are moved by.
+ZERO_STD = 0.5
 
 
 def stress_weights(reference: nn.Module, seed: int, run: Callable[[nn.Module], Any]) -> dict[str, Tensor]:
@@ -47,6 +52,51 @@ def stress_weights(reference: nn.Module, seed: int, run: Callable[[nn.Module], A
             for handle in handles:
                 handle.remove()
         return {name: value.detach().to(torch.float32) for name, value in reference.named_parameters()}
+
+
+def stress_buffers(reference: nn.Module, candidate: nn.Module, seed: int) -> dict[str, Tensor]:
+    """Draw other values for the float buffers that both sides hold alike, so that one that is not used is missed.
+
+    Zeros become positive and other numbers are scaled, so that a variance stays one; what is not finite stays.
+
+    Args:
+        reference: one side as it is built.
+        candidate: the other.
+        seed: any int; equal seeds give equal values.
+
+    Returns:
+        Values by name, in float64 on the CPU, each exact in float32.
+    """
+    theirs = movable_buffers(candidate)
+    drawn = {}
+    for name, mine in movable_buffers(reference).items():
+        if name in theirs and theirs[name].shape == mine.shape and same_bits(mine, theirs[name]):
+            value, generator = mine.detach().to("cpu", torch.float64), _generator(seed, f"buffer {name}")
+            noise = torch.randn(value.shape, generator=generator, dtype=torch.float64).abs() * ZERO_STD
+            factor = 0.5 + torch.rand(value.shape, generator=generator, dtype=torch.float64)
+            moved = torch.where(value == 0, noise, value * factor).to(torch.float32).to(torch.float64)
+            drawn[name] = torch.where(torch.isfinite(value), moved, value)
+    return drawn
+
+
+def movable_buffers(policy: nn.Module) -> dict[str, Tensor]:
+    """Float buffers that are saved, for others are constants or scratch, and that share their numbers with nothing."""
+    try:
+        saved = policy.state_dict(keep_vars=True)
+    except Exception:  # a foreign one that takes no such argument: nobody can tell what it saves
+        return {}
+    tensors = {id(value): value for value in (*policy.parameters(), *policy.buffers())}.values()
+    sharing = Counter(value.untyped_storage()._cdata for value in tensors)
+
+    def alone(value: Tensor) -> bool:
+        storage = value.untyped_storage()
+        return sharing[storage._cdata] == 1 and storage.nbytes() == value.nbytes
+
+    return {
+        name: value
+        for name, value in policy.named_buffers()
+        if value.is_floating_point() and saved.get(name) is value and alone(value)
+    }
 
 
 def _generator(seed: int, name: str) -> torch.Generator:

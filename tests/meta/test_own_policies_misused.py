@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 import parity
 from parity.compare.verdict import Verdict
+from parity.golden.judge import Recording, judge_by
+from parity.golden.record import record
 from parity.pairs import importing
 from parity.results import Result
 
@@ -142,6 +144,7 @@ def test_building_leaves_every_global_generator_as_it_was() -> None:
         (lambda self, x: (Good.forward(self, x)[0][:, :2], Good.forward(self, x)[1]), "logits", "it must be [1, 3]"),
         (lambda self, x: {"policy": x, "value": x[:, 0]}, "logits", "with keys ['policy', 'value']"),
         (lambda self, x: (Good.forward(self, x)[0], 0.5), "value", "returned float as value"),
+        (lambda self, x: (Good.forward(self, x)[0].long(), x[:, 0]), "logits", "logits of torch.int64; it must be a"),
         (lambda self, x: None, "logits", "returned NoneType"),
     ],
 )
@@ -165,6 +168,52 @@ def test_a_changed_input_is_found_on_either_side() -> None:
     assert (result.divergence["side"], "clone an observation" in result.divergence["cause"]) == ("both", True)
 
 
+class Keyed(Good):
+    def forward(self, x: Any) -> Any:
+        x["logits"], x["value"] = super().forward(x["seen"])
+        return x
+
+
+def overwriting(write: Callable[[Any], None]) -> parity.Side:
+    def forward(self: Any, x: Any) -> Any:
+        out = Keyed.forward(self, x)
+        write(x)
+        return out
+
+    return parity.Side(type("Overwriting", (Keyed,), {"forward": forward}), tensordict=True)
+
+
+def test_an_observation_that_is_overwritten_in_a_tensordict_is_found() -> None:
+    keyed: dict[str, Any] = {"observations": {"seen": parity.Observations((4,))}}
+    fine = parity.Side(Keyed, tensordict=True)
+    for harmless in (lambda td: None, lambda td: td.set("seen", td["seen"].clone())):
+        report = parity.judge(pair(overwriting(harmless), fine, **keyed), checks="forward", examples=1)
+        assert report.exit_code == 0, str(report)
+    for write in (lambda td: td.set("seen", td["seen"] * 0), lambda td: td["seen"].zero_()):
+        result = judged(overwriting(write), fine, **keyed)
+        assert result.divergence is not None
+        assert (result.divergence["key"], result.divergence["candidate"]) == ("input", "changed")
+    result = judged(overwriting(lambda td: td.set("seen", td["seen"].unsqueeze(1))), fine, **keyed)
+    assert result.divergence is not None
+    assert "over the observation 'seen'" in result.divergence["candidate"]
+    plain = parity.Side(lambda: Under(False), tensordict=True)
+    result = judged(plain, parity.Side(lambda: Under(True), tensordict=True))
+    assert result.divergence is not None
+    assert (result.divergence["key"], result.divergence["candidate"]) == ("input", "changed")
+
+
+class Under(Good):
+    def __init__(self, overwrites: bool) -> None:
+        super().__init__()
+        self.overwrites = overwrites
+
+    def forward(self, x: Any) -> Any:
+        out = super().forward(x["observation"])
+        if self.overwrites:
+            x["observation"] = x["observation"] + 1
+        return out
+
+
 def test_nan_is_a_divergence_of_the_candidate_and_leaves_the_reference_unjudged() -> None:
     broken = variant(lambda self, x: tuple(part * float("nan") for part in Good.forward(self, x)))
     result = judged(broken)
@@ -173,6 +222,25 @@ def test_nan_is_a_divergence_of_the_candidate_and_leaves_the_reference_unjudged(
     result = judged(Good, broken)
     assert result.verdict is Verdict.INCONCLUSIVE
     assert "the reference is NaN" in result.reason
+
+
+def breaks(self: Any, x: Tensor) -> Any:
+    return self.pi(torch.cat((self.body(x), x))), self.v(x)
+
+
+@pytest.mark.parametrize(
+    ("forward", "where"),
+    [
+        (breaks, "raised in breaks (test_own_policies_misused.py, line"),
+        (lambda self, x: torch.cat((self.body(x), x)), "raised in <lambda> (test_own_policies_misused.py, line"),
+        (lambda self, x: None, "raised in _picked (outputs.py, line"),
+    ],
+)
+def test_an_error_is_pinned_on_the_code_that_raises_it(forward: Any, where: str) -> None:
+    report = parity.judge(pair(variant(forward)), checks="forward", examples=1)
+    for result in report.results:
+        assert result.divergence is not None
+        assert where in result.divergence["notes"][0]
 
 
 def hangs(*_: Any) -> Any:
@@ -223,6 +291,12 @@ def test_an_alarm_of_somebody_else_still_rings_after_judging() -> None:
         ({"actions": (3, 2.5)}, r"actions is \(3, 2.5\)"),
         ({"observations": (4,)}, r"observations is \(4,\); give parity.Observations"),
         ({"components": {"body": "body"}}, "'body' is 'body'; give .path in the reference, path in the candidate"),
+        ({"time_limit": 0}, "pair 'mine': time_limit is 0; give a positive number of seconds, or None"),
+        ({"time_limit": -1.0}, "time_limit is -1.0; give"),
+        ({"time_limit": float("nan")}, "time_limit is nan; give"),
+        ({"time_limit": float("inf")}, "time_limit is inf; give"),
+        ({"time_limit": "60"}, "time_limit is '60'; give"),
+        ({"time_limit": True}, "time_limit is True; give"),
         ({"parameters": ["body.weight"]}, "'body.weight' is no ParameterLink"),
     ],
 )
@@ -284,6 +358,36 @@ def test_an_unmapped_parameter_is_named_in_every_check() -> None:
     assert judged(Larger, check="construction").verdict is Verdict.DIVERGENT
 
 
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        (
+            {"nope.weight": "body.weight"},
+            "the parameter map links reference parameter 'nope.weight', which does not exist there; it has body.bias, ",
+        ),
+        (
+            {"body.weight": "nope.weight"},
+            "the parameter map links candidate parameter 'nope.weight', which does not exist there; it has body.bias, ",
+        ),
+        (
+            {"body.weight": "body.weight", "more.weight": "body.weight"},
+            "parameter 'body.weight' is mapped more",
+        ),
+        ({"body.weight": "body.weight", "pi.weight": "body.weight"}, "parameter 'body.weight' is mapped more than"),
+        ({"pi.weight": "body.weight"}, "links 'pi.weight' (24 elements) to 'body.weight' (32 elements)"),
+    ],
+)
+def test_a_declared_parameter_map_that_is_wrong_is_named(parameters: dict[str, str], message: str) -> None:
+    class Wider(Good):
+        def __init__(self) -> None:
+            super().__init__()
+            self.more = nn.Linear(4, 8)
+
+    result = judged(Wider, Wider, parameters=parameters)
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert message in result.reason
+
+
 def test_expected_failures_speak_of_own_pairs_too(pytester: pytest.Pytester) -> None:
     body = """
 import torch, parity
@@ -323,3 +427,43 @@ def test_a_file_that_misuses_the_interface_is_named_by_the_command_line(
         parity.Misuse, match=r"--import misused_pairs.py: failed with Misuse: pair 'mine': reference is 1"
     ):
         importing.import_pairs("misused_pairs.py")
+
+
+def leaves(*_: Any) -> Any:
+    raise SystemExit(0)
+
+
+@pytest.mark.parametrize("side", ["candidate", "reference"])
+def test_code_that_leaves_does_not_end_the_judging(side: str) -> None:
+    def judging(left: Any) -> Result:
+        return judged(left) if side == "candidate" else judged(Good, left)
+
+    result = judging(leaves)
+    assert result.verdict is Verdict.ERROR
+    assert f"the builder of the {side} of pair 'mine' called sys.exit(0) in leaves (test_own_pol" in result.reason
+    result = judging(variant(leaves))
+    assert result.verdict is Verdict.ERROR
+    assert f"the {side}" in result.reason
+    assert "called sys.exit(0) in leaves (test_own_policies_misused.py" in result.reason
+    forgetful = parity.Side(Good, clip=leaves)
+    assert "called sys.exit(0) in leaves" in judged(forgetful, forgetful, check="clipping").reason
+
+
+def test_code_that_leaves_while_it_is_recorded_or_judged_by_a_recording_is_named(tmp_path: Path) -> None:
+    with pytest.raises(parity.Misuse, match=r"called sys.exit\(0\) in leaves"):
+        record(pair(leaves), "candidate", tmp_path / "none", checks="forward", examples=1)
+    with pytest.raises(parity.Misuse, match=r"called sys.exit\(0\) in leaves"):
+        record(pair(variant(leaves)), "candidate", tmp_path / "none", checks="forward", examples=1)
+    record(pair(), "candidate", tmp_path / "kept", checks="forward", examples=1)
+    with pytest.raises(parity.Misuse, match=r"builder of the candidate of pair 'mine' called sys.exit\(0\)"):
+        judge_by(Recording(tmp_path / "kept", pair(leaves)), pair(leaves))
+    today = pair(variant(leaves))
+    results = judge_by(Recording(tmp_path / "kept", today), today)
+    assert {result.verdict for result in results} == {Verdict.ERROR}
+    assert "the candidate, in phase 'forward', called sys.exit(0)" in results[0].reason
+
+
+def test_a_file_that_leaves_is_named_by_the_command_line(nothing_declared: Path) -> None:
+    (nothing_declared / "leaving_pairs.py").write_text("raise SystemExit(0)\n")
+    with pytest.raises(parity.Misuse, match=r"--import leaving_pairs.py: failed with SystemExit: 0"):
+        importing.import_pairs("leaving_pairs.py")

@@ -166,7 +166,7 @@ def nonlinearity_of_convolutions_ignored(patcher: Patcher) -> None:
     patcher.attribute(box_trunk, "conv_stage", build)
 
 
-@_planted(check="checkpoint", component="cnn1", phase="optimizer step")
+@_planted(check="checkpoint", component="cnn2", phase="clip")
 def clip_bound_kept_as_a_number(patcher: Patcher) -> None:
     """The bound is taken when a layer is built, and not from what a checkpoint brings."""
 
