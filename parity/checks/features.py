@@ -135,11 +135,12 @@ def _expected_box(oracle: FeatureOracle, rows: list[Any]) -> dict[str, torch.Ten
 def _expected_tokens(oracle: FeatureOracle, rows: list[Any]) -> dict[str, torch.Tensor]:
     """The real tokens of all rows one after the other, since how far a batch is stripped is a side's own affair."""
     real = [oracle.normalised(row) for row in rows]
-    coordinates, ids, values = zip(*[token for row in real for token in row], strict=True)
+    flat = [token for row in real for token in row]  # none at all, where eval mode knows no name
+    coordinates, ids, values = ([token[part] for token in flat] for part in range(3))
     return {
         "real tokens per row": torch.tensor([len(row) for row in real]),
         "coordinates": torch.tensor(coordinates, dtype=torch.uint8),
-        "ids": torch.tensor(ids),
+        "ids": torch.tensor(ids, dtype=torch.int64),
         "values": torch.tensor(values, dtype=torch.float64),
     }
 
