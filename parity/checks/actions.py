@@ -23,12 +23,13 @@ from parity.pairs.recipe import Pair, Recording
 from parity.pairs.subjects import Sides, Subject
 
 SAMPLES = 32
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _BEYOND_INT32 = 2**32  # what is cut to 32 bits would take it for 0
 EMBEDDINGS = "_action_embeds_"  # the component that holds one row per action name, where a pair has one
 
 
 def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy[Example]:
-    spaces = st.lists(action_spaces(), min_size=2, max_size=3)
+    spaces = st.lists(action_spaces(), min_size=1, max_size=2)
     return st.fixed_dictionaries(
         {"weights": WEIGHTS, "sizes": SIZES, "spaces": spaces, "sampling": SEEDS, "misuse": MISUSE}
     )
@@ -57,25 +58,36 @@ def _bijection(case: Case, sides: Sides, max_args: list[int]) -> None:
     def observe(subject: Subject) -> dict[str, Any]:
         policy, device = subject.policy, subject.device
         actions = torch.tensor(pairs, dtype=torch.int64, device=device)
-        indices = policy.convert_action_to_logit_index(actions)
-        back = policy.convert_logit_index_to_action(torch.arange(len(pairs), device=device))
-        narrow = policy.convert_logit_index_to_action(torch.arange(len(pairs), device=device).to(torch.uint8))
+        indices = torch.arange(len(pairs), device=device)
+        back = policy.convert_logit_index_to_action(indices)
+        strided = actions.t().contiguous().t()
         folded = policy.convert_action_to_logit_index(actions.to(torch.int32).reshape(1, -1, 2))
-        return {
-            "action -> logit": indices.tolist(),
+        found: dict[str, Any] = {
+            "action -> logit": policy.convert_action_to_logit_index(actions).tolist(),
             "logit -> action": [tuple(pair) for pair in back.tolist()],
-            "logit -> action, of uint8": [tuple(pair) for pair in narrow.tolist()],
             "logit -> action dtype": str(back.dtype),
             "action -> logit, int32 with another leading shape": folded.flatten().tolist(),
+            "action -> logit, not contiguous": policy.convert_action_to_logit_index(strided).tolist(),
+            "action -> logit, a single action": policy.convert_action_to_logit_index(actions[-1]).tolist(),
+            "logit -> action, a single index": tuple(policy.convert_logit_index_to_action(indices[-1]).tolist()),
         }
+        for dtype in _INTEGERS:
+            of_dtype = policy.convert_logit_index_to_action(indices.to(dtype))
+            found[f"action -> logit, of {dtype}"] = policy.convert_action_to_logit_index(actions.to(dtype)).tolist()
+            found[f"logit -> action, of {dtype}"] = [tuple(pair) for pair in of_dtype.tolist()]
+        return found
 
     order = list(range(len(pairs)))
     expected = {
         "action -> logit": order,
         "logit -> action": pairs,
-        "logit -> action, of uint8": pairs,
         "logit -> action dtype": "torch.int32",
         "action -> logit, int32 with another leading shape": order,
+        "action -> logit, not contiguous": order,
+        "action -> logit, a single action": order[-1],
+        "logit -> action, a single index": pairs[-1],
+        **{f"action -> logit, of {dtype}": order for dtype in _INTEGERS},
+        **{f"logit -> action, of {dtype}": pairs for dtype in _INTEGERS},
     }
     cause = (
         "the logit index of type i starts after i types and all their arguments: type + cumsum(max_args)[type] + arg"
@@ -128,6 +140,7 @@ def _rows(case: Case, sides: Sides, spaces: list[dict[str, Any]]) -> None:
     environment = sides.reference.recipe.environment
     built = (environment.action_names, environment.max_action_args)
     activations = [(space["names"], space["max_args"]) for space in spaces]
+    activations.append(_permuted(*activations[-1]))
     observations = case.pair.generate(environment, rows=2, seed=3)
 
     def program(subject: Subject, trace: Trace) -> None:
@@ -158,12 +171,22 @@ def _rows(case: Case, sides: Sides, spaces: list[dict[str, Any]]) -> None:
     expected = {"rows": embedding_rows([built, *activations])}
     cause = "each full name keeps the row it was first given, in first-seen order from row 0"
     case.facts(observe, expected, sides, phase="rollout", component=EMBEDDINGS, cause=cause)
-    size = {"one name more than rows": "refused", "a name for every row": "accepted", "rows for all names": "accepted"}
+    size = {
+        "one name more than rows": "refused",
+        "a name for every row": "accepted",
+        "rows for all names": "accepted",
+        "rows restored over others": {"elsewhere_0": 0},
+    }
     case.facts(lambda subject: _filled(case, subject), size, sides, phase="build", component=EMBEDDINGS)
 
 
+def _permuted(names: list[str], max_args: list[int]) -> tuple[list[str], list[int]]:
+    """As many logits under other names: the space backwards, or, where that is the same, its only action renamed."""
+    return (names[::-1], max_args[::-1]) if len(names) > 1 else (["do_another"], max_args)
+
+
 def _filled(case: Case, subject: Subject) -> dict[str, Any]:
-    """What becomes of as many names as the table has rows, and of one more."""
+    """What becomes of as many names as the table has rows, of one more, and of the rows of a table made elsewhere."""
     policy = subject.copy().policy
     rows = len(next(policy.get_submodule(case.pair.paths(subject.side)[EMBEDDINGS]).parameters()))
     left = rows - len(policy.action_rows())
@@ -175,11 +198,13 @@ def _filled(case: Case, subject: Subject) -> dict[str, Any]:
             return "refused"
         return "accepted"
 
-    return {
+    found: dict[str, Any] = {
         "one name more than rows": attempt(lambda: policy.activate_actions(["filling"], [left])),
         "a name for every row": attempt(lambda: policy.activate_actions(["filling"], [left - 1])),
         "rows for all names": attempt(lambda: policy.restore_action_rows(policy.action_rows())),
     }
+    policy.restore_action_rows({"elsewhere_0": 0})
+    return found | {"rows restored over others": policy.action_rows()}
 
 
 def _sampling(case: Case, sides: Sides, seed: int, max_args: list[int]) -> None:

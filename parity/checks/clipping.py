@@ -19,6 +19,7 @@ from parity.pairs.recipe import Pair, Recipe, Recording
 from parity.pairs.subjects import Sides, Subject
 
 SCALES = [1.0, 0.5, 2.0, 0.0]
+_OUT = 3.0  # moves re-based weights so far that most bounds are passed
 #: The pair's own sizes come first; every example builds anew, which large sizes make dear.
 _SIZES = st.sampled_from(["default", *["varied"] * 9])
 
@@ -67,7 +68,7 @@ def _judge(case: Case, example: Example) -> None:
         for name, home in case.pair.layers.items()
     }
     _clip(case, example, sides, initial, scales)
-    _pull(case, sides, initial, scales)
+    _pull(case, example, sides, initial, scales)
 
 
 Scales = Mapping[str, tuple[float, ...]]
@@ -122,11 +123,15 @@ def _record(case: Case, subject: Subject, trace: Trace) -> None:
 
 def _pull(
     case: Case,
+    example: Example,
     sides: Sides,
     initial: dict[str, torch.Tensor],
     scales: Scales,
 ) -> None:
-    """The l2-init loss and its gradient, before and after the start is re-based on other weights."""
+    """The l2-init loss and its gradient, before and after the start is re-based on other weights and these clipped.
+
+    What re-basing does to the bounds, and what clipping does to the start, shows in the loss after both.
+    """
 
     def program(subject: Subject, trace: Trace) -> None:
         for round_number in range(2):
@@ -146,7 +151,8 @@ def _pull(
                 subject.policy.update_l2_init_weight_copy()
                 with torch.no_grad():
                     for value in subject.policy.parameters():
-                        value.add_(0.01)
+                        value.mul_(_OUT)
+                subject.policy.clip_weights()
 
     def expected(subject: Subject, trace: Trace) -> None:
         start = {name: value.to(subject.dtype) for name, value in initial.items()}
@@ -160,7 +166,12 @@ def _pull(
             for name, value in gradients.items():
                 trace.record(name, value, component=case.pair.home(name))
             start = {name: value * 0.9 for name, value in weights.items()}
-            weights = {name: value + 0.01 for name, value in start.items()}
+            weights = {
+                name: clipped(
+                    value * _OUT, initial[name].to(value), example["clip_range"] * scales.get(name, (0.0,))[0]
+                )
+                for name, value in start.items()
+            }
 
     case.parity(program, sides)
     if case.dtype == torch.float64:

@@ -98,6 +98,8 @@ _HANDLING = {
     "stored shape": True,
     "get_memory returns copies": True,
     "set_memory keeps copies": True,
+    "set_memory casts to the policy's dtype": True,
+    "set_memory forgets what it is not given": [SLICES[1]],
     "a batch of another size": "refused, naming the slice",
     "reset_env_memory leaves other slices": True,
     "reset_memory forgets all": True,
@@ -130,10 +132,13 @@ def _handling(subject: Subject, scene: Scene) -> dict[str, Any]:
     found["set_memory keeps copies"] = _equal(before, [v for pair in policy.get_memory().values() for v in pair])
     td, action = scene.training(subject)
     policy(td, action=action)
-    found["training leaves stored states alone"] = _equal(
-        before, [v for pair in policy.get_memory().values() for v in pair]
-    )
+    after = [value for pair in policy.get_memory().values() for value in pair]
+    found["training leaves stored states alone"] = _equal(before, after)
     h, c = policy.get_memory()[SLICES[1]]
+    policy.set_memory({SLICES[1]: (h.float(), c.float())})
+    kept = policy.get_memory()
+    found["set_memory casts to the policy's dtype"] = {value.dtype for value in kept[SLICES[1]]} == {policy.dtype}
+    found["set_memory forgets what it is not given"] = sorted(kept)
     policy.set_memory({SLICES[1]: (torch.cat([h, h], 1), torch.cat([c, c], 1)), SLICES[0]: (h, c)})
     found["a batch of another size"] = _refusal(policy, scene.at(0, subject, env_id=SLICES[1]), str(SLICES[1]))
     policy.set_memory({env_id: (h, c) for env_id in SLICES})

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from hypothesis import strategies as st
+from tensordict import TensorDict
 
 from parity.agents.errors import ActionError, AgentError, ConfigError, MemoryStateError
-from parity.agents.interface import MEMORY_H, Feature
+from parity.agents.interface import ACTIONS, ENV_OBS, FULL_LOG_PROBS, MEMORY_H, VALUES, Feature
 from parity.checks.case import Case
 from parity.pairs.subjects import Sides, Subject
 
@@ -108,6 +110,22 @@ _KINDS: Mapping[str, tuple[Callable[[Any], Calls], type[AgentError], Callable[[A
 """What is misused -> its kinds, their error, and what must be as before once a call was refused."""
 
 
+_AFTER = "what the policy does after all of these"
+
+
+def _acts(case: Case, subject: Subject) -> list[torch.Tensor]:
+    """What the subject makes of a few rows; what it then holds in memory has changed."""
+    observations = case.pair.generate(subject.recipe.environment, rows=2, seed=5)
+    torch.manual_seed(5)
+    with torch.no_grad():
+        td = subject.policy(TensorDict({ENV_OBS: observations.to(subject.device)}, batch_size=[2]))
+    found = [td[ACTIONS], td[FULL_LOG_PROBS], td[VALUES]]
+    if "action_table" in case.pair.capabilities:  # half an activation may show in what logits stand for alone
+        logits = torch.arange(td[FULL_LOG_PROBS].shape[-1], device=subject.device)
+        found.append(subject.policy.convert_logit_index_to_action(logits))
+    return found
+
+
 def refuse_calls(case: Case, what: str, sides: Sides, *, phase: str) -> None:
     """Judge each side by what it does when its methods are misused: it raises, and nothing has changed then.
 
@@ -122,7 +140,7 @@ def refuse_calls(case: Case, what: str, sides: Sides, *, phase: str) -> None:
     def observe(subject: Subject) -> dict[str, Any]:
         found: dict[str, Any] = {}
         policy = subject.copy().policy
-        before = state(policy)
+        before, acted = state(policy), _acts(case, subject.copy())
         for kind, call in kinds(policy).items():
             try:
                 call(policy)
@@ -131,7 +149,9 @@ def refuse_calls(case: Case, what: str, sides: Sides, *, phase: str) -> None:
                 found[kind] = "refused" if state(policy) == before else "refused, but something has changed"
             except Exception as other:
                 found[kind] = f"{type(other).__name__}: {other}"
-        return found
+        acts = _acts(case, dataclasses.replace(subject, policy=policy))
+        same = all(torch.equal(one, other) for one, other in zip(acted, acts, strict=True))
+        return found | {_AFTER: "as before" if same else "otherwise than before"}
 
-    expected = dict.fromkeys(kinds(sides.reference.policy), "refused")
+    expected = dict.fromkeys(kinds(sides.reference.policy), "refused") | {_AFTER: "as before"}
     case.facts(observe, expected, sides, phase=phase)

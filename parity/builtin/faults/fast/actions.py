@@ -15,13 +15,16 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from parity.agents.interface import ACT_LOG_PROB, ACTIONS, FULL_LOG_PROBS
+from parity.agents.pytorch import actions
 from parity.agents.pytorch.actions import ActionTable
 from parity.agents.pytorch.layers import ActionEmbedding
 from parity.agents.pytorch.pytorch_agent_mixin import PyTorchAgentMixin
 from parity.builtin.faults.fast.catalogue import CATALOGUE
+from parity.builtin.faults.fast.edits import edit
 from parity.faults.plant import Patcher
 
 CONTRACT = "the agents' contract: illegal pairs and indices are refused"
+MUTANT = "a mutant of the candidate that no check saw"
 SAMPLING = "the agents' contract: one draw per time step from the policy's own probabilities"
 
 _in_conversion = partial(CATALOGUE.fault, check="actions", component="action conversion", phase="forward")
@@ -154,6 +157,24 @@ def conversion_of_flat_rows_only(patcher: Patcher) -> None:
     patcher.wrap(ActionTable, "to_logit", make)
 
 
+@_in_conversion(origin=MUTANT, raises=True)
+def actions_not_widened(patcher: Patcher) -> None:
+    """Tables are indexed by actions of the dtype that they come in, which narrow ones do not do."""
+    edit(patcher, ActionTable, "to_logit", "wide = action.to(torch.int64)", "wide = action")
+
+
+@_in_conversion(origin=MUTANT, raises=True)
+def single_actions_refused(patcher: Patcher) -> None:
+    """A single action, without a leading axis, is refused."""
+    edit(patcher, ActionTable, "to_logit", "action.shape[-1:] != (2,)", "action.shape[-1:] != (2,) or action.dim() < 2")
+
+
+@_in_conversion(origin=MUTANT, raises=True)
+def narrow_integers_refused(patcher: Patcher) -> None:
+    """Of integers, only uint8, int32 and int64 pass for such."""
+    patcher.attribute(actions, "_INTEGERS", frozenset({torch.uint8, torch.int32, torch.int64}))
+
+
 # Sampling
 
 
@@ -249,3 +270,25 @@ def rows_in_sorted_order(patcher: Patcher) -> None:
         return activate
 
     patcher.wrap(ActionEmbedding, "activate", make)
+
+
+@_in_rows(origin=MUTANT)
+def rows_kept_if_equally_many(patcher: Patcher) -> None:
+    """A space of as many actions as the one before is read at that one's rows."""
+
+    def make(original: Callable[..., None]) -> Callable[..., None]:
+        def activate(self: ActionEmbedding, full_names: Sequence[str]) -> None:
+            before = self.active_rows
+            original(self, full_names)
+            if len(before) == len(self.active_rows):
+                self.active_rows = before
+
+        return activate
+
+    patcher.wrap(ActionEmbedding, "activate", make)
+
+
+@CATALOGUE.fault(origin=MUTANT, check="actions", component="_action_embeds_", phase="build")
+def restored_rows_merge(patcher: Patcher) -> None:
+    """Rows that are restored join those that the table has, instead of replacing them."""
+    edit(patcher, ActionEmbedding, "restore", "self.row_of_name = dict(rows)", "self.row_of_name.update(rows)")

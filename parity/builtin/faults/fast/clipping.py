@@ -16,6 +16,7 @@ from parity.faults.plant import Patcher
 
 DOCUMENTS = "the documents: weight clipping as the candidate first had it"
 UPSTREAM = "upstream history: weight clipping and the l2-init loss"
+RED_TEAM = "a mutant of the candidate that no check saw"
 
 # Clipping
 
@@ -231,3 +232,29 @@ def l2_init_starts_at_the_live_weight(patch: Patcher) -> None:
         return __init__
 
     patch.wrap(Stage, "__init__", make)
+
+
+@CATALOGUE.fault(origin=RED_TEAM, check="clipping", component="l2_init_loss", phase="forward")
+def rebasing_moves_the_clip_bound(patch: Patcher) -> None:
+    """Re-basing the start makes the current weights the unit of clipping as well."""
+
+    def make(rebase: Callable[..., None]) -> Callable[..., None]:
+        def rebase_all(self: Stage) -> None:
+            rebase(self)
+            self.initial_max.copy_(self.weight.detach().abs().max())
+
+        return rebase_all
+
+    patch.wrap(Stage, "rebase", make)
+
+
+@CATALOGUE.fault(origin=RED_TEAM, check="clipping", component="l2_init_loss", phase="forward")
+def clipping_moves_the_start(patch: Patcher) -> None:
+    """The start that the l2-init loss pulls to is clamped along with the weight."""
+
+    def clamp(stage: Stage, scale: float) -> None:
+        bound = scale * float(stage.initial_max)
+        stage.weight.clamp_(-bound, bound)
+        stage.l2_anchor.clamp_(-bound, bound)
+
+    _clip(patch, clamp)

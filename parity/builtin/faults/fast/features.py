@@ -7,10 +7,13 @@ from collections.abc import Callable, Mapping
 from parity.agents.interface import Feature
 from parity.agents.pytorch import features
 from parity.agents.pytorch.features import FeatureTable
+from parity.agents.pytorch.layers import TokensToBox
 from parity.builtin.faults.fast.catalogue import CATALOGUE
+from parity.builtin.faults.fast.edits import edit
 from parity.faults.plant import Patcher
 
 UPSTREAM = "upstream history: feature remapping for new environments"
+MUTANT = "a mutant of the candidate that no check saw"
 Encoding = tuple[list[int], dict[int, float]]
 """The remapping of all 256 ids, and the normalisations by stored id."""
 
@@ -110,3 +113,39 @@ def new_feature_takes_an_id_in_use(patch: Patcher) -> None:
 def restoring_the_feature_mapping_does_nothing(patch: Patcher) -> None:
     """The mapping that a checkpoint brings along is dropped."""
     patch.attribute(FeatureTable, "restore", lambda self, mapping: None)
+
+
+@CATALOGUE.fault(origin=MUTANT, check="features", component="original_feature_mapping", phase="build")
+def restored_features_merge(patch: Patcher) -> None:
+    """A mapping that is restored joins the one that is there, instead of replacing it."""
+    edit(patch, FeatureTable, "restore", "self._stored = dict(mapping)", "self._stored.update(mapping)")
+
+
+@CATALOGUE.fault(origin=MUTANT, check="features", component="original_feature_mapping", phase="build")
+def new_feature_takes_the_next_free_id(patch: Patcher) -> None:
+    """A new feature whose id is taken is given the next free one above it, not the lowest."""
+    edit(patch, features, "_free_id", "range(UNKNOWN_FEATURE_ID)", "range(wanted, UNKNOWN_FEATURE_ID)")
+
+
+@CATALOGUE.fault(origin=MUTANT, check="features", component="obs_normalizer", phase="rollout")
+def equal_ids_skip_normalisations(patch: Patcher) -> None:
+    """A table of the same ids as the one before is taken for the same table."""
+
+    def make(original: Callable[..., Encoding]) -> Callable[..., Encoding]:
+        def activate(self: FeatureTable, features: Mapping[str, Feature], *, learn: bool) -> Encoding:
+            ids = {name: feature.id for name, feature in features.items()}
+            seen, stored, encoding = vars(self).get("last_seen", (None, None, None))
+            if encoding is None or (seen, stored) != (ids, self.stored):
+                encoding = original(self, features, learn=learn)
+            vars(self)["last_seen"] = (ids, self.stored, encoding)
+            return encoding
+
+        return activate
+
+    patch.wrap(FeatureTable, "activate", make)
+
+
+@CATALOGUE.fault(origin=MUTANT, check="forward", component="_obs_", phase="forward")
+def last_column_taken_for_padding(patch: Patcher) -> None:
+    """All of column x = 15 counts as padding, not the one byte 255; only a box 16 wide has that column."""
+    edit(patch, TokensToBox, "set_feature_remap", "slots[PADDING_BYTE] = padding", "slots[0xF0:] = padding")

@@ -139,6 +139,31 @@ def set_memory_aliases(patcher: Patcher) -> None:
     patcher.attribute(LSTMWrapper, "set_memory", set_memory)
 
 
+@_in_handling(origin=CONTRACT + " that is set replaces all")
+def set_memory_merges(patcher: Patcher) -> None:
+    """Slices that the memory handed in does not name keep their states."""
+
+    def make(replace: Callable[..., None]) -> Callable[..., None]:
+        def set_memory(self: LSTMWrapper, memory: Memory) -> None:
+            before = self._states
+            replace(self, memory)
+            self._states = {**before, **self._states}
+
+        return set_memory
+
+    patcher.wrap(LSTMWrapper, "set_memory", make)
+
+
+@_in_handling(origin=CONTRACT + " is of the policy's dtype")
+def set_memory_keeps_the_dtype(patcher: Patcher) -> None:
+    """States handed in stay in the dtype that they come in."""
+
+    def set_memory(self: LSTMWrapper, memory: Memory) -> None:
+        self._states = {env_id: (h.detach().clone(), c.detach().clone()) for env_id, (h, c) in memory.items()}
+
+    patcher.attribute(LSTMWrapper, "set_memory", set_memory)
+
+
 @_in_handling(origin=CONTRACT + " of another batch size is refused")
 def another_batch_size_starts_from_zeros(patcher: Patcher) -> None:
     """A stored state that does not fit the batch is silently dropped."""

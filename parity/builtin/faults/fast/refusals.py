@@ -1,8 +1,11 @@
-"""Faults of reading a YAML: what is wrong in it is built all the same, or refused without saying where."""
+"""Faults of refusing: what is wrong in a YAML is built all the same, or refused without saying where.
+
+And a refusal that comes too late, after half of what it refuses was done.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,6 +14,7 @@ from parity.agents.component.settings import ComponentSettings
 from parity.agents.errors import ConfigError
 from parity.agents.pytorch import graph, pytorch_agent_mixin
 from parity.agents.pytorch.graph import KINDS, Component, Node
+from parity.agents.pytorch.pytorch_agent_mixin import PyTorchAgentMixin
 from parity.builtin.faults.fast.catalogue import CATALOGUE
 from parity.checks.damaged_configs import ADDED
 from parity.faults.plant import Patcher
@@ -115,6 +119,23 @@ def reference_passes_over_unknown_keys(patcher: Patcher) -> None:
         return tolerant
 
     patcher.wrap(component_graph, "read_settings", make)
+
+
+@CATALOGUE.fault(
+    origin="a mutant of the candidate that no check saw",
+    check="actions",
+    component="what the policy does after all of these",
+    phase="build",
+)
+def actions_half_activated_on_error(patcher: Patcher) -> None:
+    """An action space without enough rows is refused when what its logits stand for is already in force."""
+
+    def activate_actions(self: PyTorchAgentMixin, action_names: Sequence[str], max_action_args: Sequence[int]) -> None:
+        full_names = self.action_table.full_names(action_names, max_action_args)
+        self.action_table.activate(max_action_args)
+        self.action_embeds.activate(full_names)
+
+    patcher.attribute(PyTorchAgentMixin, "activate_actions", activate_actions)
 
 
 @CATALOGUE.control(why="the same is refused, by the same type of error, in other words")
