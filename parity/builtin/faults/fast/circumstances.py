@@ -169,7 +169,6 @@ def nonlinearity_of_convolutions_ignored(patcher: Patcher) -> None:
 @_planted(check="checkpoint", component="cnn2", phase="clip")
 def clip_bound_kept_as_a_number(patcher: Patcher) -> None:
     """The bound is taken when a layer is built, and not from what a checkpoint brings."""
-
     bounds: dict[int, float] = {}
 
     def clip(self: Stage, clip_range: float) -> None:
