@@ -62,7 +62,8 @@ def _judge(case: Case, example: Example) -> None:
         )
         zeros = partial(_given, scene=scene, mode=mode, form="zeros")  # one program: it is run once
         for form, cause in _FORMS.items():
-            case.contract(zeros, partial(_given, scene=scene, mode=mode, form=form), scene.sides, cause=cause)
+            if form == "nothing" or mode == "training":  # acting is given no memory, and flags of every dtype anyway
+                case.contract(zeros, partial(_given, scene=scene, mode=mode, form=form), scene.sides, cause=cause)
     case.facts(lambda subject: warned(subject, scene, case), WARNED, scene.sides, phase="rollout")
     expected = {name: error for name, error in REFUSED.items() if remembers or error != "MemoryStateError"}
     case.facts(lambda subject: refused(subject, scene), expected, scene.sides, phase="forward")
