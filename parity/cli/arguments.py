@@ -42,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--profile", choices=sorted(PROFILES), default=DEFAULT_PROFILE, help="hypothesis profile")
     run.add_argument("--example", metavar="FILE", type=Path, help="judge this stored case only")
+    run.add_argument("--fault", metavar="NAME", help="plant a fault of the catalogue first, to see what it looks like")
     run.add_argument("--json", metavar="FILE", type=Path, help="write the report there")
     run.add_argument("--report", metavar="DIR", type=Path, help="write parity.json, .md, .html and cases/ there")
     _add_imports(run)

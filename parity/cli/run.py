@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -14,6 +17,8 @@ from parity.cli.progress import Progress
 from parity.compare.verdict import Misuse
 from parity.conditions import judging
 from parity.execution import Executor
+from parity.faults.plant import planted
+from parity.faults.registry import load_catalogues
 from parity.pairs.recipe import Pair
 from parity.pairs.registry import select_names, select_pairs
 from parity.platform_info import platform_info
@@ -42,15 +47,34 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.weights is not None:
         return _finish(judge_on(arguments, pairs, cases), arguments)
     executor = Executor(cases, profile=arguments.profile)
-    if arguments.example is not None:
-        results = [_replay(arguments, pairs, executor)]
-        planned, device, notes = 1, results[0].device, []
-    else:
-        planned, results, notes = _judge(arguments, pairs, executor)
-        device = arguments.device
+    with _planted(arguments.fault, pairs) as pairs:
+        if arguments.example is not None:
+            results = [_replay(arguments, pairs, executor)]
+            planned, device, notes = 1, results[0].device, []
+        else:
+            planned, results, notes = _judge(arguments, pairs, executor)
+            device = arguments.device
+    if arguments.fault is not None:
+        again = f" --fault {arguments.fault}"
+        results = [dataclasses.replace(r, reproduce=r.reproduce + again) if r.reproduce else r for r in results]
     with judging(device, profile=arguments.profile):
         platform = platform_info((device,))
     return _finish(Report(planned, results, time.perf_counter() - started, platform, notes=notes), arguments)
+
+
+@contextmanager
+def _planted(name: str | None, pairs: list[Pair]) -> Iterator[list[Pair]]:
+    """The pair with a fault of its catalogue, or all pairs as they are without one."""
+    if name is None:
+        yield pairs
+        return
+    pair = pairs[0]
+    catalogue = load_catalogues().get(pair.name)
+    if len(pairs) > 1 or catalogue is None:
+        raise Misuse(f"--fault {name} is planted in one pair that has a catalogue; name that pair, not {pair.name!r}")
+    select_names(name, catalogue.faults, "fault")
+    with planted(catalogue.faults[name].plant) as patcher:
+        yield [dataclasses.replace(pair, fault_hooks=tuple(patcher.hooks))]
 
 
 def _finish(report: Report, arguments: argparse.Namespace) -> int:
