@@ -71,7 +71,7 @@ def scenes(
         if any_environment and sizes == "varied" and source == "generated":
             environment = draw(environments(narrowest))
             t = draw(st.integers(1, 16)) if b == 1 else t
-        if many_rows and sizes == "varied" and source == "generated" and draw(st.integers(0, 2)) == 2:
+        if many_rows and sizes == "varied" and draw(st.booleans()):
             b, t = MANY_ROWS, 1
         if long and sizes == "varied" and draw(st.booleans()):
             b, t = 1, LONG

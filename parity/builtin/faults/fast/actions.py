@@ -19,8 +19,8 @@ from parity.agents.pytorch import actions
 from parity.agents.pytorch.actions import ActionTable
 from parity.agents.pytorch.layers import ActionEmbedding
 from parity.agents.pytorch.pytorch_agent_mixin import PyTorchAgentMixin
+from parity.builtin.faults.edits import edit
 from parity.builtin.faults.fast.catalogue import CATALOGUE
-from parity.builtin.faults.fast.edits import edit
 from parity.faults.plant import Patcher
 
 CONTRACT = "the agents' contract: illegal pairs and indices are refused"

@@ -15,8 +15,8 @@ from parity.agents.pytorch.layers import ActionEmbedding, TokensToBox
 from parity.agents.pytorch.lstm_wrapper import LSTMWrapper, RecurrentCore
 from parity.agents.pytorch.pytorch_agent_mixin import PyTorchAgentMixin
 from parity.agents.pytorch.stages import Stage
+from parity.builtin.faults.edits import edit, edited
 from parity.builtin.faults.fast.catalogue import CATALOGUE
-from parity.builtin.faults.fast.edits import edit, edited
 from parity.faults.plant import Patcher
 from parity.training import checkpoint
 
@@ -169,38 +169,30 @@ def nonlinearity_of_convolutions_ignored(patcher: Patcher) -> None:
 @_planted(check="checkpoint", component="cnn2", phase="clip")
 def clip_bound_kept_as_a_number(patcher: Patcher) -> None:
     """The bound is taken when a layer is built, and not from what a checkpoint brings."""
-    bounds: dict[int, float] = {}
-
-    def clip(self: Stage, clip_range: float) -> None:
-        bound = clip_range * self.settings.clip_scale * bounds.setdefault(id(self), float(self.initial_max))
-        if bound > 0.0:
-            with torch.no_grad():
-                self.weight.clamp_(-bound, bound)
 
     def make(original: Any) -> Any:
         def __init__(self: Stage, *arguments: Any, **options: Any) -> None:
             original(self, *arguments, **options)
-            bounds[id(self)] = float(self.initial_max)
+            vars(self)["bound"] = float(self.initial_max)
 
         return __init__
 
     patcher.wrap(Stage, "__init__", make)
-    patcher.attribute(Stage, "clip", clip)
+    edit(patcher, Stage, "clip", "float(self.initial_max)", "self.bound")
 
 
 @_planted(check="checkpoint", component="full_log_probs", phase="load")
 def rows_kept_between_steps(patcher: Patcher) -> None:
     """Embedding rows read without gradients are kept until the next activation, whatever weights come."""
-    kept: dict[int, Tensor] = {}
 
     def forward(self: ActionEmbedding) -> Tensor:
         rows = self.weight.index_select(0, self.active_rows)
-        return rows if torch.is_grad_enabled() else kept.setdefault(id(self), rows.detach())
+        return rows if torch.is_grad_enabled() else vars(self).setdefault("kept", rows.detach())
 
     def make(original: Any) -> Any:
         def activate(self: ActionEmbedding, full_names: Any) -> None:
             original(self, full_names)
-            kept.pop(id(self), None)
+            vars(self).pop("kept", None)
 
         return activate
 

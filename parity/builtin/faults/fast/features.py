@@ -8,8 +8,8 @@ from parity.agents.interface import Feature
 from parity.agents.pytorch import features
 from parity.agents.pytorch.features import FeatureTable
 from parity.agents.pytorch.layers import TokensToBox
+from parity.builtin.faults.edits import edit
 from parity.builtin.faults.fast.catalogue import CATALOGUE
-from parity.builtin.faults.fast.edits import edit
 from parity.faults.plant import Patcher
 
 UPSTREAM = "upstream history: feature remapping for new environments"

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from parity.builtin.faults.edits import edit, edited
 from parity.builtin.faults.fast.catalogue import CATALOGUE
-from parity.builtin.faults.fast.edits import edit, edited
 from parity.faults.plant import Patcher
 from parity.training import advantage, losses, trainer
 from parity.training.experience import Experience

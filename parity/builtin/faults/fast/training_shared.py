@@ -13,8 +13,8 @@ import torch
 from tensordict import TensorDictBase
 
 from parity.agents.interface import FieldSpec
+from parity.builtin.faults.edits import edit
 from parity.builtin.faults.fast.catalogue import CATALOGUE
-from parity.builtin.faults.fast.edits import edit
 from parity.faults.plant import Patcher
 from parity.training import trainer
 from parity.training.experience import SEGMENT_KEYS, Experience

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from parity.agents.pytorch import attention
+from parity.agents.pytorch import attention, packing
 from parity.agents.pytorch.attention import CrossAttention, CrossLayer
 from parity.agents.pytorch.packing import Packing
 from parity.agents.pytorch.token_memory import AbsorbedHeads, TokenMemory
 from parity.builtin.faults.changes import nudged, with_sizes
+from parity.builtin.faults.edits import edited
 from parity.builtin.faults.latent_attn.catalogues import SMALL, TINY
 from parity.faults.plant import Patcher
 
@@ -29,6 +30,16 @@ COMPONENT = "obs_latent_query_attn"
 _in_tiny = partial(TINY.fault, check="forward", component=COMPONENT, phase="forward")
 _in_small = partial(SMALL.fault, check="forward", component=COMPONENT, phase="forward")
 _in_backward = partial(TINY.fault, check="gradients", component=COMPONENT, phase="backward")
+
+
+# Rows in groups
+
+
+@_in_tiny(origin="planted by hand, and seen by no check at first")
+def second_group_masked_as_the_first(patch: Patcher) -> None:
+    """Of more rows than one group holds, the later groups hide the slots that the first group's rows lack."""
+    wrong = edited(packing.pack, "inside >= visible[part]", "inside >= visible[: len(visible[part])]")
+    patch.attribute(attention, "pack", wrong)
 
 
 # Scores and their softmax
