@@ -34,12 +34,20 @@ def _examples(pair: Pair, recordings: dict[str, Recording]) -> st.SearchStrategy
             "analyze_weights_interval": st.sampled_from([123, 300, 0]),
             "l2_init_weight_update_interval": st.sampled_from([7, 0]),
             "extra": st.dictionaries(st.sampled_from(EXTRA_KEYS), st.integers(0, 9), min_size=1),
-            "sizes": st.fixed_dictionaries({".".join(path): st.sampled_from(c) for path, c in pair.sizes.items()}),
+            "sizes": _sizes(pair),
             "actions": st.one_of(action_spaces(), action_spaces(largest_total=160, largest_argument=60)),
             "source": st.sampled_from(["default", *recordings]),
             "box": st.sampled_from(BOXES),
         }
     )
+
+
+def _sizes(pair: Pair) -> st.SearchStrategy[dict[str, Any]]:
+    """Path -> size: those of the YAML, others in some places, or others everywhere, lest one never be drawn."""
+    choices = {".".join(path): found for path, found in pair.sizes.items()}
+    others = {path: found[-1] for path, found in choices.items()}
+    some = st.fixed_dictionaries({path: st.sampled_from(found) for path, found in choices.items()})
+    return st.one_of(some, st.just(others))
 
 
 def _judge(case: Case, example: Example) -> None:

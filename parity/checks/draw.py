@@ -72,7 +72,7 @@ def scenes(
             environment = draw(environments(narrowest))
             t = draw(st.integers(1, 16)) if b == 1 else t
         if many_rows and sizes == "varied" and draw(st.booleans()):
-            b, t = MANY_ROWS, 1
+            b, t, source = MANY_ROWS, 1, "generated"  # which has in a few rows what recordings have in thousands
         if long and sizes == "varied" and draw(st.booleans()):
             b, t = 1, LONG
         return {

@@ -165,9 +165,9 @@ def test_by_day_ranks_are_planned_for_one_pair_and_by_night_for_all() -> None:
     with profile_in_force("parity-ci"):
         assert pairs_of("distributed") == {"fast"}
         assert pairs_of("distributed", "distributed") == set(registered_pairs())
-        assert pairs_of("compile") == set(registered_pairs())
+        assert pairs_of("compile") == {"fast", "latent_attn_small"}
     with profile_in_force("parity-nightly"):
-        assert pairs_of("distributed") == set(registered_pairs())
+        assert pairs_of("distributed") == pairs_of("compile") == set(registered_pairs())
 
 
 # device

@@ -184,14 +184,14 @@ def observation_mutated_in_place(patcher: Patcher) -> None:
 
 
 @_in_rollout(
-    origin="upstream history: warning raised once per call", component="warnings for ignored tokens in two calls"
+    origin="upstream history: warning raised once per call", component="warnings for an unknown id in four calls"
 )
 def warning_at_every_call(patcher: Patcher) -> None:
     """Ignored tokens are warned of again and again."""
     _before_box(patcher, lambda box, _: setattr(box, "has_warned", False))
 
 
-@_in_rollout(origin="the agents' contract: one warning", component="warnings for ignored tokens in two calls")
+@_in_rollout(origin="the agents' contract: one warning", component="warnings for an unknown id in four calls")
 def warning_never_raised(patcher: Patcher) -> None:
     """Tokens are ignored in silence."""
     _before_box(patcher, lambda box, _: setattr(box, "has_warned", True))

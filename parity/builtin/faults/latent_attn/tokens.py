@@ -160,7 +160,7 @@ def remapped_ids_written_into_the_observation(patch: Patcher) -> None:
 
 
 @TINY.fault(origin="upstream history: warning raised once per call", check="fields",
-            component="warnings for ignored tokens in two calls", phase="rollout")  # fmt: skip
+            component="warnings for an unknown id in four calls", phase="rollout")  # fmt: skip
 def warned_in_each_call(patch: Patcher) -> None:
     """That it has warned is forgotten."""
 
