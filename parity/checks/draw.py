@@ -33,7 +33,7 @@ SIZES = st.sampled_from(["default", *["varied"] * 4])
 OTHER_BOX = (14, 12)  # neither square nor the default
 MODES = st.sampled_from(["train", "eval"])
 #: More rows than a candidate works through at once, of unequal numbers of tokens.
-MANY_ROWS = 70
+MANY_ROWS = 40
 #: Steps over which a gradient reaches back, longer than any that steps are cut into.
 LONG = 20
 

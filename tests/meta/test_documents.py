@@ -120,8 +120,9 @@ def assert_said(shown: str, said: str) -> None:
 
 
 def loosely(line: str) -> str:
-    """A line without its numbers, and without the width of its gaps."""
-    return re.sub(r"\d+(\.\d+)?(e[-+]?\d+)?", "#", " ".join(line.split()))
+    """A line without its numbers, however many stand in a list, and without the width of its gaps."""
+    numbers = re.sub(r"\d+(\.\d+)?(e[-+]?\d+)?", "#", " ".join(line.split()))
+    return re.sub(r"#(, #)+", "#", numbers)
 
 
 def commands() -> Iterator[tuple[Path, str]]:
