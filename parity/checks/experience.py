@@ -108,7 +108,11 @@ def _judge(case: Case, example: Example) -> None:
         cause="a full segment gives way to the oldest of the ring, agent by agent, and nothing stored is shared",
     )
     runs, whole = _Runs(training, example), _whole(settings)
-    planned = (runs.near(sides.reference, settings), BEYOND) if example["beyond"] else (settings, UPDATES)
+    planned = settings, UPDATES
+    if example["beyond"]:
+        unbounded = {**settings, "update_epochs": 2, "ppo": {**settings["ppo"], "target_kl": None}}
+        case.contract(runs.expected(unbounded, 1), runs.found(unbounded, 1), sides)
+        planned = runs.near(sides.reference, unbounded), BEYOND
     case.contract(runs.expected(*planned), runs.found(*planned), sides)
     case.contract(runs.expected(whole, 1), runs.found(whole, 1), sides)
     case.contract(
@@ -140,24 +144,22 @@ class _Runs:
 
     def __init__(self, training: Training, example: Example) -> None:
         self.training, self.example = training, example
-        self.seen: dict[tuple[str, int], list[SeenUpdate]] = {}  # by side and number of updates
+        self.seen: dict[tuple[str, int, float | None], list[SeenUpdate]] = {}  # by side, number of updates and bound
 
-    def near(self, subject: Subject, settings: dict[str, Any]) -> dict[str, Any]:
-        """Settings whose divergence bound lies above the mean of one epoch, and below its sum; another epoch follows.
+    def near(self, subject: Subject, unbounded: dict[str, Any]) -> dict[str, Any]:
+        """Settings whose divergence bound lies above the mean of the second epoch, and below its sum; a third follows.
 
         Until the first step of the optimizer nothing diverges: what accumulates over a whole epoch needs a second.
         """
-        epochs = 1 if settings["gradient_accumulation_steps"] == 1 else 2
-        probed = {**settings, "update_epochs": epochs, "ppo": {**settings["ppo"], "target_kl": None}}
-        (first,) = watch(self.training, subject.copy(), probed, self.example, Trace())
-        count = Plan(settings).minibatches
+        (first,) = self.watched(subject, unbounded, 1, Trace())
+        count = Plan(unbounded).minibatches
         mean = sum(float(each.losses["approx_kl"]) for each in first.minibatches[-count:]) / count
-        ppo = {**settings["ppo"], "target_kl": max(1.3 * mean, 1e-12)}
-        return {**settings, "ppo": ppo, "update_epochs": epochs + 1, "total_updates": BEYOND - 1}
+        ppo = {**unbounded["ppo"], "target_kl": max(1.3 * mean, 1e-12)}
+        return {**unbounded, "ppo": ppo, "update_epochs": 3, "total_updates": BEYOND - 1}
 
     def watched(self, subject: Subject, settings: dict[str, Any], updates: int, trace: Trace) -> list[SeenUpdate]:
         """What was seen of a side's training."""
-        key = (subject.side, updates)
+        key = (subject.side, updates, settings["ppo"]["target_kl"])
         if key not in self.seen:
             self.seen[key] = watch(self.training, subject, settings, self.example, trace, updates=updates)
         return self.seen[key]
