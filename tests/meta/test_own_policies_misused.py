@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,41 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stranger import Good, judged, pair, variant
 from torch import Tensor, nn
 
 import parity
 from parity.compare.verdict import Verdict
-from parity.golden.judge import Recording, judge_by
-from parity.golden.record import record
 from parity.pairs import importing
-from parity.results import Result
-
-
-class Good(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.body, self.pi, self.v = nn.Linear(4, 8), nn.Linear(8, 3), nn.Linear(8, 1)
-
-    def forward(self, x: Tensor) -> Any:
-        x = torch.tanh(self.body(x))
-        return self.pi(x), self.v(x)
-
-
-def pair(candidate: Any = Good, reference: Any = Good, **options: Any) -> parity.Pair:
-    given: dict[str, Any] = {"observations": parity.Observations((4,)), "actions": 3, **options}
-    return parity.pair("mine", reference=reference, candidate=candidate, **given)
-
-
-def judged(candidate: Any = Good, reference: Any = Good, *, check: str = "forward", **options: Any) -> Result:
-    report = parity.judge(pair(candidate, reference, **options), checks=check, examples=1)
-    assert report.exit_code != 0
-    assert "Traceback" not in str(report)
-    return report.results[0]
-
-
-def variant(forward: Callable[[Any, Tensor], Any]) -> type[Good]:
-    return type("Variant", (Good,), {"forward": forward})
-
 
 SHARED = Good()
 
@@ -243,38 +212,6 @@ def test_an_error_is_pinned_on_the_code_that_raises_it(forward: Any, where: str)
         assert where in result.divergence["notes"][0]
 
 
-def hangs(*_: Any) -> Any:
-    while True:
-        time.sleep(0.01)
-
-
-def test_what_hangs_is_ended_and_named() -> None:
-    started = time.monotonic()
-    report = parity.judge(pair(variant(hangs), time_limit=0.5), checks="forward", examples=1)
-    assert [result.verdict for result in report.results] == [Verdict.INCONCLUSIVE] * 2
-    assert "took longer than 0.5 s; it was in hangs (test_own_policies_misused.py" in report.results[0].reason
-    assert "give the pair a longer time_limit" in report.results[0].reason
-    report = parity.judge(
-        pair(hangs, time_limit=0.5), examples=1
-    )  # a builder that hangs does so once, not in each cell
-    assert report.exit_code == 2
-    assert "pair 'mine' cannot be opened: it took longer than 0.5 s" in report.results[-1].reason
-    assert time.monotonic() - started < 20
-
-
-def test_an_alarm_of_somebody_else_still_rings_after_judging() -> None:
-    rung = []
-    before = signal.signal(signal.SIGALRM, lambda *_: rung.append(1))
-    outer = signal.setitimer(signal.ITIMER_REAL, 30.0)
-    try:
-        assert parity.judge(pair(time_limit=5.0), checks="construction", examples=1).exit_code == 0
-        remaining, _ = signal.getitimer(signal.ITIMER_REAL)
-        assert 5.0 < remaining < 30.0
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, *outer)
-        signal.signal(signal.SIGALRM, before)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -427,43 +364,3 @@ def test_a_file_that_misuses_the_interface_is_named_by_the_command_line(
         parity.Misuse, match=r"--import misused_pairs.py: failed with Misuse: pair 'mine': reference is 1"
     ):
         importing.import_pairs("misused_pairs.py")
-
-
-def leaves(*_: Any) -> Any:
-    raise SystemExit(0)
-
-
-@pytest.mark.parametrize("side", ["candidate", "reference"])
-def test_code_that_leaves_does_not_end_the_judging(side: str) -> None:
-    def judging(left: Any) -> Result:
-        return judged(left) if side == "candidate" else judged(Good, left)
-
-    result = judging(leaves)
-    assert result.verdict is Verdict.ERROR
-    assert f"the builder of the {side} of pair 'mine' called sys.exit(0) in leaves (test_own_pol" in result.reason
-    result = judging(variant(leaves))
-    assert result.verdict is Verdict.ERROR
-    assert f"the {side}" in result.reason
-    assert "called sys.exit(0) in leaves (test_own_policies_misused.py" in result.reason
-    forgetful = parity.Side(Good, clip=leaves)
-    assert "called sys.exit(0) in leaves" in judged(forgetful, forgetful, check="clipping").reason
-
-
-def test_code_that_leaves_while_it_is_recorded_or_judged_by_a_recording_is_named(tmp_path: Path) -> None:
-    with pytest.raises(parity.Misuse, match=r"called sys.exit\(0\) in leaves"):
-        record(pair(leaves), "candidate", tmp_path / "none", checks="forward", examples=1)
-    with pytest.raises(parity.Misuse, match=r"called sys.exit\(0\) in leaves"):
-        record(pair(variant(leaves)), "candidate", tmp_path / "none", checks="forward", examples=1)
-    record(pair(), "candidate", tmp_path / "kept", checks="forward", examples=1)
-    with pytest.raises(parity.Misuse, match=r"builder of the candidate of pair 'mine' called sys.exit\(0\)"):
-        judge_by(Recording(tmp_path / "kept", pair(leaves)), pair(leaves))
-    today = pair(variant(leaves))
-    results = judge_by(Recording(tmp_path / "kept", today), today)
-    assert {result.verdict for result in results} == {Verdict.ERROR}
-    assert "the candidate, in phase 'forward', called sys.exit(0)" in results[0].reason
-
-
-def test_a_file_that_leaves_is_named_by_the_command_line(nothing_declared: Path) -> None:
-    (nothing_declared / "leaving_pairs.py").write_text("raise SystemExit(0)\n")
-    with pytest.raises(parity.Misuse, match=r"--import leaving_pairs.py: failed with SystemExit: 0"):
-        importing.import_pairs("leaving_pairs.py")
