@@ -11,6 +11,14 @@ import torch
 from parity.profiles import profile_in_force
 
 
+def seed_global(seed: int) -> None:
+    """``torch.manual_seed``, which on a machine without accelerator notes a stack trace per call and per backend."""
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
+
+
 @contextmanager
 def judging(device: str = "cpu", *, profile: str | None = None, threads: int = 1) -> Iterator[None]:
     """Judge inside this block, so that pytest and the command line come to the same results.

@@ -21,6 +21,7 @@ from parity.checks.catalogue import all_checks
 from parity.checks.registry import Check, Example
 from parity.compare.judge import Outcome
 from parity.compare.verdict import DivergenceFound, Inconclusive, Misuse, Rung, Verdict
+from parity.conditions import seed_global
 from parity.leaving import left
 from parity.pairs.builds import Builds
 from parity.pairs.components import inferred_components
@@ -37,7 +38,7 @@ class _TorchRandom:
     """torch's global generator as hypothesis wants it, for subjects that draw from it outside our own seeding."""
 
     def seed(self, value: int) -> None:
-        torch.manual_seed(value)
+        seed_global(value)
 
     def getstate(self) -> Any:
         return torch.get_rng_state()

@@ -19,6 +19,7 @@ from parity.checks.refused_calls import MISUSE, refuse_calls
 from parity.checks.registry import Check, Example
 from parity.compare.probes import Probes
 from parity.compare.trace import Trace
+from parity.conditions import seed_global
 from parity.pairs.recipe import Pair, Recording
 from parity.pairs.subjects import Sides, Subject
 
@@ -213,7 +214,7 @@ def _sampling(case: Case, sides: Sides, seed: int, max_args: list[int]) -> None:
     pairs = legal_pairs(max_args)
 
     def sample(subject: Subject) -> TensorDictBase:
-        torch.manual_seed(seed)
+        seed_global(seed)
         with torch.no_grad():
             return subject.policy(TensorDict({ENV_OBS: observations.to(subject.device)}, batch_size=[SAMPLES]))
 

@@ -23,6 +23,7 @@ from parity.compare.reruns import Rerun
 from parity.compare.trace import Trace, comparable_probes
 from parity.compare.verdict import Divergence, DivergenceFound, Inconclusive, Misuse, Rung
 from parity.compare.watched import watched_of
+from parity.conditions import seed_global
 from parity.leaving import left, staying
 from parity.pairs.builds import Builds
 from parity.pairs.recipe import Pair, Recipe, Recording
@@ -371,10 +372,7 @@ def _quiet(subject: Subject) -> Iterator[None]:
     devices = [subject.device] if subject.device != "cpu" else []
     with torch.random.fork_rng(devices=devices), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if subject.device == "cpu":
-            torch.default_generator.manual_seed(STREAM)  # torch.manual_seed visits every backend, at a cost
-        else:
-            torch.manual_seed(STREAM)
+        seed_global(STREAM)
         yield
 
 

@@ -22,7 +22,7 @@ from parity.checks import saving
 from parity.checks.case import Case
 from parity.checks.draw import SEEDS, SIZES, WEIGHTS, sized
 from parity.checks.registry import Check, Example, nightly
-from parity.checks.trainer.damaged import REFUSED, attempted, damaged, other_agents
+from parity.checks.trainer.damaged import REFUSED, Unchanged, attempted, damaged, other_agents
 from parity.checks.trainer.resuming import OTHER_RUNS, SETTINGS, Resuming, record_state
 from parity.compare.bounds import same_bits
 from parity.compare.trace import Trace
@@ -174,11 +174,11 @@ class _Checkpoints:
             "resume from": lambda: self.training.resume(trainer, path),
             "load": lambda: self.training.load(policy, path, self.other),
         }
-        found = {}
+        found, before = {}, Unchanged(policy)
         for attempt in self.attempts:
             what, kind = next((what, attempt.removeprefix(f"{what} ")) for what in calls if attempt.startswith(what))
             path.write_bytes(files[kind])
-            found[attempt] = attempted(calls[what], path, policy)
+            found[attempt] = attempted(calls[what], path, before)
         return found
 
     def uncopied(self, subject: Subject, trace: Trace) -> None:

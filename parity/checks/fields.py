@@ -33,6 +33,7 @@ from parity.checks.ignored_tokens import WARNED, warned
 from parity.checks.misuse import REFUSED, refused
 from parity.checks.registry import Check, Example
 from parity.compare.trace import Trace
+from parity.conditions import seed_global
 from parity.pairs.recipe import dtype_name
 from parity.pairs.subjects import Subject
 
@@ -99,7 +100,7 @@ def _call(subject: Subject, scene: Scene, mode: str, poison: bool = False) -> tu
     if poison:
         for key in (BPTT, BATCH, *_outputs(scene, mode, subject)):
             td[key] = torch.full(td.batch_size, 99, dtype=torch.int64, device=subject.device)
-    torch.manual_seed(5)
+    seed_global(5)
     return td, subject.policy(td, action=action)
 
 
@@ -215,7 +216,7 @@ def _given(subject: Subject, trace: Trace, scene: Scene, mode: str, form: str) -
     if mode == "training":  # a state that fits is there, and not asked for
         with torch.no_grad():
             subject.policy(scene.at(0, subject))
-    torch.manual_seed(5)
+    seed_global(5)
     out = subject.policy(given, action=action if mode == "training" else None)
     for key in _outputs(scene, mode, subject):
         trace.record(key, out[key])

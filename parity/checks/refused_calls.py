@@ -13,6 +13,7 @@ from tensordict import TensorDict
 from parity.agents.errors import ActionError, AgentError, ConfigError, MemoryStateError
 from parity.agents.interface import ACTIONS, ENV_OBS, FULL_LOG_PROBS, MEMORY_H, VALUES, Feature
 from parity.checks.case import Case
+from parity.conditions import seed_global
 from parity.pairs.subjects import Sides, Subject
 
 #: Half of the examples, the simplest among them, look at right use alone: misuse would hide why that goes wrong.
@@ -116,7 +117,7 @@ _AFTER = "what the policy does after all of these"
 def _acts(case: Case, subject: Subject) -> list[torch.Tensor]:
     """What the subject makes of a few rows; what it then holds in memory has changed."""
     observations = case.pair.generate(subject.recipe.environment, rows=2, seed=5)
-    torch.manual_seed(5)
+    seed_global(5)
     with torch.no_grad():
         td = subject.policy(TensorDict({ENV_OBS: observations.to(subject.device)}, batch_size=[2]))
     found = [td[ACTIONS], td[FULL_LOG_PROBS], td[VALUES]]

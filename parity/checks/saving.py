@@ -14,6 +14,7 @@ from parity.agents.interface import ENV_OBS, FULL_LOG_PROBS, VALUES
 from parity.checks.case import Case
 from parity.checks.draw import SEEDS, WEIGHTS
 from parity.compare.trace import Trace
+from parity.conditions import seed_global
 from parity.pairs.subjects import Subject
 
 ROWS = 4
@@ -36,7 +37,7 @@ def judge_saving(case: Case, example: dict[str, Any]) -> None:
 
     def act(policy: Any, subject: Subject, number: int) -> TensorDict:
         rows = case.pair.generate(subject.recipe.environment, rows=ROWS, seed=example["seed"] + number)
-        torch.manual_seed(example["seed"] + number)  # what else ran must not move the stream that dropout draws from
+        seed_global(example["seed"] + number)  # what else ran must not move the stream that dropout draws from
         with torch.no_grad():
             return policy(TensorDict({ENV_OBS: subject.given(rows, example["seed"])}, batch_size=[ROWS]))
 

@@ -14,6 +14,7 @@ from tensordict import TensorDict, TensorDictBase
 
 from parity.agents.interface import ENV_OBS, FULL_LOG_PROBS, VALUES
 from parity.checks.draw import legal_actions
+from parity.conditions import seed_global
 from parity.pairs.builds import Builds
 from parity.pairs.subjects import Sides
 
@@ -88,7 +89,7 @@ def sees(rival: Rival, builds: Builds, seed: int) -> bool:
     """Whether a rival takes the sides for different; anything that raises counts."""
     try:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            seed_global(seed)
             rival(builds, seed)
     except Exception:
         return True

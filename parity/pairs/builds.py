@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from parity.agents.interface import ENV_OBS, FULL_LOG_PROBS, VALUES
 from parity.compare.verdict import Misuse
+from parity.conditions import seed_global
 from parity.pairs.mapping import telling_links
 from parity.pairs.parameters import ParameterLink, ParameterMap, declared_map, load_reference_weights
 from parity.pairs.recipe import Pair, Recipe
@@ -55,7 +56,7 @@ class Builds:
         """
         devices = [recipe.system.device] if recipe.system.device != "cpu" else []
         with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(recipe.system.seed)  # for builders that draw from the global generator
+            seed_global(recipe.system.seed)  # for builders that draw from the global generator
             before = torch.get_rng_state()
             module = getattr(self.pair, side)(recipe)
             drew = not torch.equal(before, torch.get_rng_state())

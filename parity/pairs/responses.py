@@ -9,6 +9,7 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from parity.agents.interface import ACT_LOG_PROB, ENV_OBS
+from parity.conditions import seed_global
 from parity.pairs.parameters import ParameterLink, ParameterMap, declared_map
 from parity.pairs.recipe import Pair, Recipe
 from parity.pairs.subjects import Subject
@@ -53,7 +54,7 @@ class BothSides:
         subject = self._subjects[side].copy()
         parts = []
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            seed_global(0)
             for name, parameter in subject.policy.named_parameters():
                 parameter.copy_(weights[name])
             for observations in self._observations:

@@ -222,7 +222,7 @@ def _tensors(trainer: Trainer) -> dict[str, Tensor]:
         "random": {**trainer.random.state, "minibatches": trainer.experience.generator.get_state()},
     }
     return {
-        f"{part}.{key}": value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        f"{part}.{key}": value.cpu().clone(memory_format=torch.contiguous_format)
         for part, content in parts.items()
         for key, value in content.items()
     }

@@ -12,7 +12,7 @@ from parity.faults.campaign import chosen, perform, start_process, tasks
 from parity.faults.registry import load_catalogues
 from parity.pairs.registry import registered_pairs
 
-SAMPLE, SEED = 24, 20_261_121
+SAMPLE, SEED = 24, 20_261_129
 #: 97 % of those that are not listed as equivalent must be seen: of so few, all but one.
 MOST_SURVIVORS = 1
 

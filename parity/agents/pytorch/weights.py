@@ -37,23 +37,20 @@ def draw_orthogonal(shape: torch.Size, *, gain: float, seed: int, component: str
 
 def draw_uniform(shape: tuple[int, ...], *, bound: float, seed: int, component: str, role: str) -> Tensor:
     """A float32 CPU tensor, uniform in ``[-bound, bound)``."""
-    with single_thread():
-        generator = parameter_generator(seed, component, role)
-        return torch.empty(shape, dtype=torch.float32).uniform_(-bound, bound, generator=generator)
+    generator = parameter_generator(seed, component, role)
+    return torch.empty(shape, dtype=torch.float32).uniform_(-bound, bound, generator=generator)
 
 
 def draw_normal(shape: tuple[int, ...], *, seed: int, component: str, role: str) -> Tensor:
     """A float32 CPU tensor, normal with mean 0 and standard deviation 1."""
-    with single_thread():
-        generator = parameter_generator(seed, component, role)
-        return nn.init.normal_(torch.empty(shape, dtype=torch.float32), generator=generator)
+    generator = parameter_generator(seed, component, role)
+    return nn.init.normal_(torch.empty(shape, dtype=torch.float32), generator=generator)
 
 
 def draw_truncated_normal(shape: tuple[int, ...], *, std: float, seed: int, component: str, role: str) -> Tensor:
     """A float32 CPU tensor, normal with mean 0, cut off at +-2."""
-    with single_thread():
-        generator = parameter_generator(seed, component, role)
-        return nn.init.trunc_normal_(torch.empty(shape, dtype=torch.float32), std=std, generator=generator)
+    generator = parameter_generator(seed, component, role)
+    return nn.init.trunc_normal_(torch.empty(shape, dtype=torch.float32), std=std, generator=generator)
 
 
 def weight_metrics(name: str, weight: Tensor, delta: float) -> dict[str, float | str]:

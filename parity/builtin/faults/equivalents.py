@@ -9,7 +9,6 @@ _MESSAGE = "its result only appears in the message of an error, or in the place 
 _PLACEHOLDER = "a placeholder, replaced by the first activation, without which a policy refuses to act"
 _CUDA = "only reached on a GPU"
 _TIME = "it changes how much time or memory something takes, not what comes out"
-_LAST_AXIS = "the tensor has two axes: 1 and -1 are the same"
 _WIDE = "the numbers are small: any integer type holds them, and they are compared and cast alike"
 _STORED = "stored besides, it is replaced by what activation makes of the environment"
 _ACTIVE = "a pair's policies are initialised when they are built; that they refuse before is a unit test's"
@@ -17,27 +16,20 @@ _TABLE = "both tables are activated together, and the other one refuses as well"
 _FORGED = "no file with a valid checksum gets there: each tensor is stored with the policy that it fits"
 _CHANCE = "the two sides of the comparison are equal, to the bit, by chance alone"
 _INT64_LIST = "torch.tensor makes int64 of integers anyway"
-_SERIAL = "torch fills random numbers on one thread, however many there are"
 _INT64 = "torch.full makes int64 of an int anyway"
 
 EQUIVALENT = (
-    Equivalent("*:device dropped", "on a CPU tensors are made there anyway; the check `device` judges it on a GPU"),
     Equivalent("*:keyword dropped", _STORED, "register_buffer("),
     *(
         Equivalent(f"{_AGENTS}.{module}.__init__:constant", _STORED, "persistent=False)")
-        for module in ("layers:TokensToBox", "layers:Normalizer", "tokens:ValueNormalizer", "tokens:TokenStrip")
+        for module in (
+            *("layers:ActionEmbedding", "layers:Normalizer", "layers:TokensToBox"),
+            *("tokens:TokenStrip", "tokens:ValueNormalizer"),
+        )
     ),
     # agents
-    *(
-        Equivalent(f"{_AGENTS}.{module}.__init__:{rule}", _PLACEHOLDER, "torch.empty(0, dtype=")
-        for module in ("actions:ActionTable", "layers:ActionEmbedding", "layers:TokensToBox", "tokens:TokenStrip")
-        for rule in ("constant", "keyword dropped", "name")
-        if (module, rule) != ("actions:ActionTable", "constant")
-    ),
-    Equivalent(f"{_AGENTS}.actions:ActionTable.__init__:constant", _PLACEHOLDER, "torch.empty(0, dtype=torch.int64)"),
-    Equivalent(f"{_AGENTS}.actions:ActionTable.__init__:arguments swapped", _TABLE, "torch.empty(0, 2"),
+    Equivalent(f"{_AGENTS}.actions:ActionTable.__init__:constant", _STORED, "torch.empty(0, dtype=torch.int64)"),
     Equivalent(f"{_AGENTS}.actions:ActionTable.is_active:*", _TABLE),
-    Equivalent(f"{_AGENTS}.actions:ActionTable.__init__:name", _PLACEHOLDER, "torch.empty(0, 2"),
     Equivalent(f"{_AGENTS}.actions:ActionTable.activate:keyword dropped", _INT64_LIST, "torch.tensor(max_args"),
     Equivalent(f"{_AGENTS}.pytorch_agent_mixin:PyTorchAgentMixin.forward:and/or", _TABLE, "is_active"),
     Equivalent(f"{_AGENTS}.features:FeatureTable.__init__:*", _ACTIVE, "is_active"),
@@ -46,7 +38,6 @@ EQUIVALENT = (
     Equivalent(f"{_AGENTS}.attention:CrossAttention.__init__:*", _TIME, "asked"),
     Equivalent(f"{_AGENTS}.attention:CrossAttention.__init__:*", _TIME, "absorbed"),
     Equivalent(f"{_AGENTS}.attention:CrossAttention.__init__:*", _TIME, "AbsorbedHeads"),
-    Equivalent(f"{_AGENTS}.heads:ActorCriticHeads.decode_actions:sign", _LAST_AXIS, "squeeze(-1)"),
     Equivalent(
         f"{_AGENTS}.inputs:check_training_action:statement dropped",
         "an action that does not go with a batch without time is refused right after it, in other words",
@@ -56,11 +47,8 @@ EQUIVALENT = (
     Equivalent(
         f"{_AGENTS}.layers:TokensToBox.forward:call dropped", "torch scatters by 32-bit integers as well", ".long()"
     ),
-    Equivalent(f"{_AGENTS}.layers:warn_of_ignored_tokens:keyword dropped", _MESSAGE),
-    Equivalent(f"{_AGENTS}.layers:warn_of_ignored_tokens:constant", _MESSAGE),
     Equivalent(f"{_AGENTS}.layers:TokensToBox.set_feature_remap:*", _WIDE, "dtype=torch.int32"),
     Equivalent(f"{_AGENTS}.layers:ActionEmbedding.__init__:statement dropped", _PLACEHOLDER, "'active_rows'"),
-    Equivalent(f"{_AGENTS}.layers:TokensToBox.set_feature_remap:call dropped", _CUDA, ".to(self.slots.device)"),
     Equivalent(
         f"{_AGENTS}.layers:TokensToBox.set_feature_remap:comparison",
         "cells are numbered column by column: those of the column behind the last lie behind the box, and are clamped",
@@ -101,11 +89,6 @@ EQUIVALENT = (
     ),
     Equivalent(f"{_AGENTS}.pytorch_agent_mixin:*.extract_mixin_params:and/or", _MESSAGE, "'agent config'"),
     Equivalent(f"{_AGENTS}.pytorch_agent_mixin:*.set_tensordict_fields:keyword dropped", _INT64, "torch.full"),
-    Equivalent(f"{_AGENTS}.pytorch_agent_mixin:*.handle_*_mode:sign", _LAST_AXIS, "gather(-1"),
-    Equivalent(f"{_AGENTS}.pytorch_agent_mixin:*.handle_*_mode:sign", _LAST_AXIS, "unsqueeze(-1)"),
-    Equivalent(f"{_AGENTS}.pytorch_agent_mixin:*.handle_*_mode:sign", _LAST_AXIS, "squeeze(-1)"),
-    Equivalent(f"{_AGENTS}.pytorch_agent_mixin:*.handle_*_mode:sign", _LAST_AXIS, "sum(-1)"),
-    Equivalent(f"{_AGENTS}.pytorch_agent_mixin:*.handle_*_mode:sign", _LAST_AXIS, "dim=-1"),
     Equivalent(f"{_AGENTS}.stages:encoder_linear:keyword dropped", _META, "dtype=dtype, device='meta'"),
     Equivalent(f"{_AGENTS}.stages:Stage.__init__:*", _TIME, "dim() == 4"),
     Equivalent(f"{_AGENTS}.stages:Stage.__init__:call dropped", _TIME, "memory_format"),
@@ -133,10 +116,6 @@ EQUIVALENT = (
         )
         for rule in ("keyword dropped", "name")
     ),
-    *(
-        Equivalent(f"{_AGENTS}.weights:draw_{law}:scope dropped", _SERIAL)
-        for law in ("normal", "truncated_normal", "uniform")
-    ),
     # trainer
     Equivalent(
         f"{_TRAINING}.checkpoint:_agent:branches swapped",
@@ -162,20 +141,17 @@ EQUIVALENT = (
         "a changed name, dtype or shape is refused by what it is compared with",
         "list(value.shape)",
     ),
-    Equivalent(f"{_TRAINING}.checkpoint:_tensors:call dropped", _CUDA, ".cpu()"),
     Equivalent(f"{_TRAINING}.checkpoint:_write:*", "it matters when the power fails", "fsync"),
     Equivalent(
         f"{_TRAINING}.experience:Experience.__init__:name",
         "every cell is written before an update reads it: the trainer waits until all segments are full",
         "torch.zeros",
     ),
-    Equivalent(f"{_TRAINING}.experience:Experience.store:call dropped", _CUDA, "to(self.device)"),
     Equivalent(
         f"{_TRAINING}.experience:Experience.__init__:and/or",
         "the trainer's configuration refuses such sizes before an experience is made of them",
         "min(num_agents",
     ),
-    Equivalent(f"{_TRAINING}.experience:Experience.probabilities:call dropped", _CUDA, ".cpu()"),
     Equivalent(f"{_TRAINING}.losses:ppo_losses:call dropped", _TIME, "l2_init.detach()"),
     Equivalent(f"{_TRAINING}.trainer:Trainer._diverged:comparison", _CHANCE, "> target"),
     Equivalent(f"{_TRAINING}.losses:Losses.detached:call dropped", _TIME, "detach()"),
@@ -185,12 +161,10 @@ EQUIVALENT = (
     Equivalent(f"{_TRAINING}.random_stream:*:arguments swapped", _CUDA, "cuda"),
     Equivalent(f"{_TRAINING}.trainer:Trainer.__init__:statement dropped", _TIME, "torch.compile"),
     Equivalent(f"{_TRAINING}.trainer:Trainer._act_on:keyword dropped", _INT64, "torch.full"),
-    Equivalent(f"{_TRAINING}.trainer:Trainer._act_on:sign", _LAST_AXIS, "gather(-1"),
     Equivalent(f"{_TRAINING}.trainer:Trainer._diverged:operator", "one process: a world of one", "world.size"),
     Equivalent(
         f"{_TRAINING}.trainer:Trainer._losses:comparison",
         "with a coefficient of 0 the term is 0, whether it is computed or not",
         "l2_init_loss_coef > 0",
     ),
-    Equivalent(f"{_TRAINING}.trainer:Trainer.rollout:call dropped", _CUDA, ".device)"),
 )

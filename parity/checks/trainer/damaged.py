@@ -49,10 +49,27 @@ def other_agents(case: Case, recipe: Recipe) -> dict[str, Recipe]:
     return found
 
 
-def attempted(call: Callable[[], object], path: Path, policy: Any) -> str:
+class Unchanged:
+    """A policy that no refusal may change: what it held before all of them."""
+
+    def __init__(self, policy: Any) -> None:
+        self._policy = policy
+        self._values = {name: value.clone() for name, value in policy.state_dict().items()}
+        self._names = self._read_names()
+
+    def holds(self) -> bool:
+        """Whether it still does."""
+        after = self._policy.state_dict()
+        same = all(same_bits(value, after[name]) for name, value in self._values.items())
+        return same and self._names == self._read_names()
+
+    def _read_names(self) -> tuple[Any, Any]:
+        return copy.deepcopy((self._policy.original_feature_mapping(), self._policy.action_rows()))
+
+
+def attempted(call: Callable[[], object], path: Path, policy: Unchanged) -> str:
     """How reading a file ends: ``REFUSED`` by an error that names it, with nothing changed, or what went otherwise."""
-    content, before = path.read_bytes(), copy.deepcopy(policy.state_dict())
-    names = (policy.original_feature_mapping(), policy.action_rows())
+    content = path.read_bytes()
     try:
         call()
     except Exception as error:
@@ -61,8 +78,4 @@ def attempted(call: Callable[[], object], path: Path, policy: Any) -> str:
         return "accepted"
     if path.read_bytes() != content:
         return f"{found}, but the file changed"
-    after = policy.state_dict()
-    same = all(same_bits(value, after[name]) for name, value in before.items())
-    if not same or names != (policy.original_feature_mapping(), policy.action_rows()):
-        return f"{found}, but the policy changed"
-    return found
+    return found if policy.holds() else f"{found}, but the policy changed"

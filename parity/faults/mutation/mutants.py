@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from parity.compare.verdict import Misuse
-from parity.faults.mutation.operators import ASSERTED, SCOPES, changes, name_of
+from parity.faults.mutation.operators import ASSERTED, SCOPES, changes, is_placeholder, name_of
 
 _FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
 _DECORATOR, _DEFAULT = "decorator dropped", "default"
@@ -51,7 +51,8 @@ class NotPlanted(Exception):
 def mutants_of(module: str) -> list[Mutant]:
     """All mutants of a module's functions and methods, in the order of its lines.
 
-    What is left out changes no behaviour that a check may judge: messages of errors, assertions, annotations, text.
+    What is left out changes no behaviour that a check may judge: messages of errors, assertions, annotations, text,
+    tensors without elements, keywords that say what torch does anyway.
     """
     tree = _parsed(module)
     found: list[Mutant] = []
@@ -174,7 +175,7 @@ def _judged(node: ast.AST) -> Iterator[ast.AST]:
         for child in children:
             if not isinstance(child, ast.AST) or isinstance(child, ast.Raise | ast.Assert | ast.JoinedStr):
                 continue
-            if isinstance(child, ast.keyword) and child.arg in ASSERTED:
+            if (isinstance(child, ast.keyword) and child.arg in ASSERTED) or is_placeholder(child):
                 continue
             yield child
             yield from _judged(child)

@@ -108,8 +108,10 @@ _LEFT_OUT = frozenset(
 )
 #: Calls whose first two arguments may change places.
 _SYMMETRIC = frozenset({"max", "min", "maximum", "minimum", "equal", "transpose", "logical_and", "logical_or", "gcd"})
-#: Keywords that assert something, as an assertion does.
-ASSERTED = frozenset({"strict"})
+#: Keywords that assert something, as an assertion does, or say where a warning points.
+ASSERTED = frozenset({"strict", "stacklevel"})
+#: A device that holds no values: what is moved to it shows on a CPU, what is not moved at all shows on a GPU alone.
+_NOWHERE = ast.Constant("meta")
 _NOTHING = ast.parse("__import__('contextlib').nullcontext()", mode="eval").body
 #: Context managers and decorators that may be left out.
 SCOPES = frozenset({"no_grad", "inference_mode", "disable", "single_thread"})
@@ -129,6 +131,8 @@ def changes(node: ast.AST) -> Iterator[Change]:
             yield "and/or", _with(node, op=ast.And() if isinstance(node.op, ast.Or) else ast.Or())
         case ast.UnaryOp(op=ast.Not()):
             yield "not dropped", node.operand
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int(number))):
+            yield "sign", ast.Constant(number - 1)  # of an axis or place: the same one counted from the other end
         case ast.UnaryOp(op=ast.USub()):
             yield "sign", node.operand
         case ast.UnaryOp(op=ast.Invert()):
@@ -158,15 +162,44 @@ def _of_call(node: ast.Call) -> Iterator[Change]:
     if differ and name_of(node) not in _SYMMETRIC:
         yield "arguments swapped", _with(node, args=[node.args[1], node.args[0], *node.args[2:]])
     for number, keyword in enumerate(node.keywords):
-        if keyword.arg is not None and keyword.arg not in ASSERTED:
-            rest = [other for place, other in enumerate(node.keywords) if place != number]
-            yield "device dropped" if keyword.arg == "device" else "keyword dropped", _with(node, keywords=rest)
-    if isinstance(node.func, ast.Attribute) and node.func.attr in _LEFT_OUT:
+        if keyword.arg is None or keyword.arg in ASSERTED or _is_default(keyword):
+            continue
+        before, after = node.keywords[:number], node.keywords[number + 1 :]
+        if keyword.arg == "device":
+            if not (isinstance(keyword.value, ast.Constant) and keyword.value.value == "meta"):
+                yield "device changed", _with(node, keywords=[*before, ast.keyword("device", _NOWHERE), *after])
+        else:
+            yield "keyword dropped", _with(node, keywords=[*before, *after])
+    if _moves(node):
+        yield "device changed", _with(node, func=_with(node.func, attr="to"), args=[_NOWHERE, *node.args[1:]])
+    elif isinstance(node.func, ast.Attribute) and node.func.attr in _LEFT_OUT:
         inner = node.func.value
         if not (isinstance(inner, ast.Name) and inner.id in ("torch", "functional", "nn", "math")):
             yield "call dropped", inner
         elif node.args:
             yield "call dropped", node.args[0]
+
+
+def is_placeholder(node: ast.AST) -> bool:
+    """Whether a call makes a tensor without elements, ``torch.empty(0, ...)``: there is nothing in it to be wrong."""
+    if not (isinstance(node, ast.Call) and name_of(node) == "empty" and node.args):
+        return False
+    return isinstance(node.args[0], ast.Constant) and node.args[0].value == 0
+
+
+def _is_default(keyword: ast.keyword) -> bool:
+    """Whether it says what torch does anyway."""
+    return keyword.arg == "dtype" and ast.unparse(keyword.value) == "torch.float32"
+
+
+def _moves(node: ast.Call) -> bool:
+    """Whether a call moves a tensor to another device and does nothing else: ``.cpu()``, ``.to(other.device)``."""
+    match node:
+        case ast.Call(func=ast.Attribute(attr="cpu"), args=[], keywords=[]):
+            return True
+        case ast.Call(func=ast.Attribute(attr="to"), args=[ast.Attribute(attr="device")], keywords=[]):
+            return True
+    return False
 
 
 def _other_values(value: object) -> list[bool | int | float]:

@@ -53,6 +53,16 @@ SOURCE = '''
 
     def paired(first, second):
         return list(zip(first, second, strict=True))
+
+
+    def moved(value, device):
+        empty = torch.empty(0, dtype=torch.int64, device=device)
+        there = torch.zeros(2, dtype=torch.float32, device=device)
+        return value.to(there.device).cpu(), empty, torch.ones(2, device="meta")
+
+
+    def last(values):
+        return values[-1], -values
 '''
 
 
@@ -88,6 +98,23 @@ def test_every_rule_finds_its_places(shelves):
     assert {rule for function, rule, *_ in found if function == "paired"} == {"arguments swapped"}
     assert not any(before in ("a + b", "1 + 1", "'a is wrong'") for _, _, before, _ in found)
     assert len({mutant.name for mutant in mutants_of("shelves")}) == len(mutants_of("shelves"))
+
+
+def test_a_device_is_changed_to_one_without_values(shelves):
+    assert {(mutant.rule, mutant.after) for mutant in mutants_of("shelves") if mutant.function == "moved"} == {
+        ("device changed", "torch.zeros(2, dtype=torch.float32, device='meta')"),
+        ("name", "torch.ones(2, dtype=torch.float32, device=device)"),
+        ("name", "torch.zeros(2, dtype=torch.float64, device=device)"),
+        ("constant", "torch.zeros(3, dtype=torch.float32, device=device)"),
+        ("device changed", "value.to(there.device).to('meta')"),
+        ("device changed", "value.to('meta')"),
+        ("name", "torch.zeros(2, device='meta')"),
+        ("constant", "torch.ones(3, device='meta')"),
+    }
+
+
+def test_the_sign_of_a_place_is_the_end_it_is_counted_from(shelves):
+    assert {mutant.after for mutant in named("sign", "last")} == {"(values[-1], values)", "(values[0], -values)"}
 
 
 def test_a_mutant_is_there_for_the_block_alone(shelves):
