@@ -105,11 +105,12 @@ def _set(case: Case, sides: Sides, layer: str, *, diagonal: list[float]) -> Side
         with torch.no_grad():
             for name, value in subject.policy.named_parameters():
                 if case.pair.home(name, subject.side) == layer:
-                    value.zero_()
+                    matrix = torch.zeros(value.shape, dtype=value.dtype)
                     if value.dim() > 1:
-                        places = value.flatten(1).diagonal()
+                        places = matrix.flatten(1).diagonal()
                         values = [*diagonal[: len(places)], *diagonal[-1:] * (len(places) - len(diagonal))]
                         places.copy_(torch.tensor(values))
+                    value.copy_(matrix)  # in whatever order the weight lies in memory
         subject.keep()
     return sides
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,24 @@ from parity.runner import Session, plan, run_cell
 CONFIDENCE = 0.95
 #: Torch threads, from seed to seed in turn.
 THREADS = (1, 2)
-#: Examples of each check of a negative control, times the check's share.
-CONTROL_EXAMPLES = 10
+#: Examples of each check of a negative control, times its share.
+CONTROL_EXAMPLES = 5
+#: Examples per example asked for, where it is not the check's own share: a rate wants many examples, so of what is
+#: cheap there are more than in the suite, and fewer of what is dear.
+SHARES = {
+    "initialization": 0.4,
+    "fields": 0.2,
+    "memory": 0.6,
+    "gradients": 1.0,
+    "clipping": 0.8,
+    "weight_metrics": 1.0,
+    "features": 1.0,
+    "metamorphic": 0.6,
+    "experience": 0.1,
+    "checkpoint": 0.05,
+    "compile": 0.02,
+    "distributed": 0.02,
+}
 
 
 @dataclass(frozen=True)
@@ -150,8 +167,8 @@ def _tasks(cells: list[Cell], seeds: list[int], examples: int) -> list[Task]:
     dtypes = Counter((cell.pair, cell.check, cell.device) for cell in cells)
 
     def share(cell: Cell, examples: float) -> int:
-        """Fewer of a check that draws fewer: its examples are dear, or exhaustive."""
-        return max(1, math.ceil(examples / dtypes[cell.pair, cell.check, cell.device] * CHECKS[cell.check].share))
+        of_check = SHARES.get(cell.check, CHECKS[cell.check].share)
+        return max(1, math.ceil(examples / dtypes[cell.pair, cell.check, cell.device] * of_check))
 
     found = [
         Task(cell, seed, share(cell, examples), THREADS[number % len(THREADS)])
@@ -175,13 +192,13 @@ def _judge(tasks: list[Task], processes: int, cases: Path) -> list[Judged]:
     context = multiprocessing.get_context("spawn")
     judged = []
     with ProcessPoolExecutor(processes, context, initializer=_start, initargs=(cases,)) as pool:
-        waiting = [pool.submit(_judge_one, task) for task in tasks]
+        waiting = [pool.submit(_judge_group, group) for group in _groups(tasks)]
         try:
             with Progress(len(tasks)) as progress:
                 for done in as_completed(waiting):
-                    task, result = done.result()
-                    progress.ended(result, f"   seed {task.seed}   {task.control}")
-                    judged.append((task, result))
+                    for task, result in done.result():
+                        progress.ended(result, f"   seed {task.seed}   {task.control}")
+                        judged.append((task, result))
         except BrokenProcessPool as error:
             raise Misuse("a process died while judging, perhaps for want of memory; try --processes 1") from error
         finally:
@@ -189,18 +206,28 @@ def _judge(tasks: list[Task], processes: int, cases: Path) -> list[Judged]:
     return judged
 
 
+def _groups(tasks: list[Task]) -> list[list[Task]]:
+    """The tasks of one pair and seed together: they share what is built."""
+    return [list(group) for _, group in groupby(tasks, lambda task: (task.cell.pair, task.seed, task.control))]
+
+
 def _start(cases: Path) -> None:
     global _executor
     _executor = Executor(cases)
 
 
-def _judge_one(task: Task) -> Judged:
+def _judge_group(group: list[Task]) -> list[Judged]:
     assert _executor is not None, "the pool's initializer sets it"
-    pair = registered_pairs()[task.cell.pair]
-    if not task.control:
-        drawn = {"seed": task.seed, "max_examples": task.examples}
-        return task, _executor.run(pair, task.cell, threads=task.threads, **drawn)
-    with planted(load_catalogues()[pair.name].controls[task.control].plant) as patcher:
-        harmless = dataclasses.replace(pair, fault_hooks=tuple(patcher.hooks))
-        with judging(task.cell.device, threads=task.threads):
-            return task, run_cell(Session(harmless), task.cell, seed=task.seed, max_examples=task.examples)
+    pair, control = registered_pairs()[group[0].cell.pair], group[0].control
+    if not control:
+        return [
+            (task, _executor.run(pair, task.cell, threads=task.threads, seed=task.seed, max_examples=task.examples))
+            for task in group
+        ]
+    judged = []
+    with planted(load_catalogues()[pair.name].controls[control].plant) as patcher:
+        session = Session(dataclasses.replace(pair, fault_hooks=tuple(patcher.hooks)))
+        for task in group:
+            with judging(task.cell.device, threads=task.threads):
+                judged.append((task, run_cell(session, task.cell, seed=task.seed, max_examples=task.examples)))
+    return judged

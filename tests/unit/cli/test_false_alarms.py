@@ -83,9 +83,17 @@ def test_seeds_take_turns_in_threads_and_controls_are_judged_too():
     assert len(tasks) == len(cells) * (2 + len(controls))
 
 
+def test_what_shares_its_builds_is_judged_together():
+    cells = plan([registered_pairs()["fast"]], checks="f*")
+    tasks = _tasks(cells, [3, 4], 10)
+    groups = module._groups(tasks)
+    assert [task for group in groups for task in group] == tasks
+    assert len(groups) == 2 + len(load_catalogues()["fast"].controls)
+
+
 def test_a_harmless_rewrite_is_taken_out_again(tmp_path):
     module._start(tmp_path)
     cell = Cell("fast", "forward", "cpu", "float64")
     for control in ("", "refusals_worded_otherwise", ""):
-        _, found = module._judge_one(Task(cell, 1, 2, 2, control))
+        ((_, found),) = module._judge_group([Task(cell, 1, 2, 2, control)])
         assert found.verdict.passed and found.examples == 2
