@@ -187,7 +187,8 @@ def _tasks(cells: list[Cell], seeds: list[int], examples: int) -> list[Task]:
 
 
 def _judge(tasks: list[Task], processes: int, cases: Path) -> list[Judged]:
-    os.environ["OMP_NUM_THREADS"] = "1"  # inherited: processes side by side would fight for the cores
+    # inherited: processes side by side would fight for the cores, at length where threads that wait keep one busy
+    os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
     # spawned, because forking a process in which torch has started threads can hang
     context = multiprocessing.get_context("spawn")
     judged = []
