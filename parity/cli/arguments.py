@@ -111,14 +111,14 @@ def parser() -> argparse.ArgumentParser:
     alarms = commands.add_parser("false-alarms", help="judge clean pairs and harmless rewrites; none may fail")
     alarms.add_argument("pair", metavar="PAIR", nargs="?", default="*", help="name or glob (default: all)")
     alarms.add_argument("--check", metavar="GLOB", default="*", help="only checks of matching name")
-    alarms.add_argument("--seeds", metavar="N", type=_count(1), default=10, help="number of seeds (default: 10)")
+    alarms.add_argument("--seeds", metavar="N", type=_count(1), default=7, help="number of seeds (default: 7)")
     alarms.add_argument("--first-seed", metavar="N", type=_count(0), help="they count up from here (default: random)")
     alarms.add_argument(
         "--examples",
         metavar="N",
         type=_count(1),
-        default=50,
-        help="per check and seed, all dtypes, times the check's share (default: 50)",
+        default=60,
+        help="per check and seed, all dtypes, times the check's share (default: 60)",
     )
     alarms.add_argument("--processes", metavar="N", type=_count(1), default=2, help="side by side (default: 2)")
     alarms.add_argument("--out", metavar="FILE", type=Path, default=Path("reports/false-alarms.json"))

@@ -39,14 +39,15 @@ CONTROL_EXAMPLES = 5
 #: Examples per example asked for, where it is not the check's own share: a rate wants many examples, so of what is
 #: cheap there are more than in the suite, and fewer of what is dear.
 SHARES = {
+    "construction": 1.5,
     "initialization": 0.4,
-    "fields": 0.2,
-    "memory": 0.6,
+    "fields": 0.15,
+    "actions": 0.4,
     "gradients": 1.0,
+    "optimizer": 0.2,
     "clipping": 0.8,
     "weight_metrics": 1.0,
     "features": 1.0,
-    "metamorphic": 0.6,
     "experience": 0.1,
     "checkpoint": 0.05,
     "compile": 0.02,
