@@ -23,35 +23,38 @@ def _judge(case: Case, example: Example) -> None:
         trace.phase = "forward"
         td, action = scene.training(subject)
         out = subject.policy(td, action=action)
-        loss = _loss(out, example["seed"])
+        loss, steepest = _loss(out, example["seed"])
         trace.phase = "backward"
         trace.independent = out[FULL_LOG_PROBS].numel()  # every gradient of the actor's path comes through these
         trace.fact("loss requires gradient", loss.requires_grad)
         if loss.requires_grad:
             loss.backward()
-        record_gradients(subject, trace, components)
+        record_gradients(subject, trace, components, steepest)
 
     case.parity(program, scene.sides, probe=True)
 
 
-def _loss(out: TensorDictBase, seed: int) -> Tensor:
-    """A scalar that weighs every output element differently, so that no two errors cancel."""
+def _loss(out: TensorDictBase, seed: int) -> tuple[Tensor, float]:
+    """A scalar that weighs every output element differently, so that no two errors cancel; and the largest weight."""
     total: Tensor | None = None
+    largest = 0.0
     for number, key in enumerate((ACT_LOG_PROB, ENTROPY, VALUE, FULL_LOG_PROBS)):
         value: Tensor = out[key]
         generator = torch.Generator().manual_seed(seed + 101 * number)
         weight = torch.randn(value.shape, generator=generator, dtype=torch.float32)
         term = (value * weight.to(value)).sum()
+        largest = max(largest, float(weight.abs().max()))
         total = term if total is None else total + term
     assert total is not None
-    return total
+    return total, largest
 
 
-def record_gradients(subject: Subject, trace: Trace, components: dict[str, str]) -> None:
+def record_gradients(subject: Subject, trace: Trace, components: dict[str, str], steepest: float | None = None) -> None:
     """Record gradients from the loss backwards: per component, at its output, then its parameters'.
 
     A parameter that got no gradient at all is another matter than one whose gradient is 0: no optimizer decays it.
-    Null gradients (pure rounding) are given an absolute bound.
+    Null gradients (pure rounding) are given an absolute bound. ``steepest`` is the largest gradient at an output, which
+    bounds the rounding of a gradient that is a single number: such a sum may come to exactly 0 in every rerun by luck.
     """
     named = dict(subject.policy.named_parameters())
     raw = {name: torch.zeros_like(value) if value.grad is None else value.grad for name, value in named.items()}
@@ -65,16 +68,17 @@ def record_gradients(subject: Subject, trace: Trace, components: dict[str, str])
             trace.probes.record_gradients(component)
         for name in [name for name in rest if name.startswith(f"{path}.")]:
             trace.fact(f"{name} gets a gradient", name not in missed, component=component)
-            _record(trace, name, rest.pop(name), component, largest)
+            _record(trace, name, rest.pop(name), component, largest, steepest)
     for name, value in rest.items():
         trace.fact(f"{name} gets a gradient", name not in missed, component=name)
-        _record(trace, name, value, name, largest)
+        _record(trace, name, value, name, largest, steepest)
 
 
-def _record(trace: Trace, name: str, value: Tensor, component: str, largest: float) -> None:
+def _record(trace: Trace, name: str, value: Tensor, component: str, largest: float, steepest: float | None) -> None:
     null = rms(value) < BOUNDS.null_gradient * largest
     absolute = BOUNDS.null_gradient * largest if null and value.dtype == torch.float64 else None
-    trace.record(name, value, component=component, absolute=absolute)
+    scale = max(steepest, rms(value)) if steepest is not None and value.numel() == 1 else None
+    trace.record(name, value, component=component, absolute=absolute, scale=scale)
 
 
 CHECK = Check(
