@@ -45,14 +45,14 @@ class Fault:
 
 @dataclass(frozen=True)
 class Control:
-    """A harmless change: every check must stay green, but ``throughput`` where the change makes the candidate slower.
+    """A harmless change: every check must stay green, but ``throughput`` where it costs the candidate something.
 
     Args:
         name: short and unique.
         pair: the pair it is planted in.
         why: why it changes no behaviour.
         plant: makes the change.
-        slower: whether it takes time.
+        slower: whether it takes time, or memory.
     """
 
     name: str

@@ -94,7 +94,7 @@ def keys_and_values_projected_apart(patch: Patcher) -> None:
     patch.wrap(ProjectedHeads, "__init__", make)
 
 
-@SMALL.control(why="the masked softmax, spelled out")
+@SMALL.control(why="the masked softmax, spelled out", slower=True)
 def attention_spelled_out(patch: Patcher) -> None:
     """Scores are exponentiated, masked by a product and divided by their sum."""
 
