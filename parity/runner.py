@@ -16,7 +16,7 @@ import torch
 from hypothesis import HealthCheck, Phase, given, register_random, settings
 from hypothesis.errors import FlakyFailure, HypothesisException
 
-from parity.checks.case import Case
+from parity.checks.case import BOTH, Case
 from parity.checks.catalogue import all_checks
 from parity.checks.registry import Check, Example
 from parity.compare.judge import Outcome
@@ -53,9 +53,14 @@ register_random(_TORCH_RANDOM)
 
 @dataclass
 class Session:
-    """One pair ready to be judged: its builds and recordings are made once and shared by its checks."""
+    """One pair ready to be judged: its builds and recordings are made once and shared by its checks.
+
+    ``contracts_on`` are the sides that are judged each by itself, too: one that was found right, and that has not
+    changed since, need not be.
+    """
 
     pair: Pair
+    contracts_on: tuple[str, ...] = BOTH
 
     def __post_init__(self) -> None:
         self.builds = Builds(self.pair)
@@ -68,7 +73,7 @@ class Session:
 
     def case(self, cell: Cell) -> Case:
         """The state of judging one example."""
-        return Case(self.pair, self.builds, DTYPES[cell.dtype], cell.device, self.recordings)
+        return Case(self.pair, self.builds, DTYPES[cell.dtype], cell.device, self.recordings, self.contracts_on)
 
 
 def plan(

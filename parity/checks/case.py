@@ -32,6 +32,9 @@ from parity.pairs.subjects import Sides, Subject
 #: Seed of the random stream that every run starts from; any number would do.
 STREAM = 20_240_817
 
+#: The sides, in the order in which they are judged.
+BOTH = ("reference", "candidate")
+
 Program = Callable[[Subject, Trace], None]
 """Runs one subject and records what it does; runs the same way on every subject."""
 
@@ -70,6 +73,7 @@ class Case:
     dtype: torch.dtype
     device: str
     recordings: dict[str, Recording]
+    contracts_on: tuple[str, ...] = BOTH  # sides that are judged each by itself
     outcome: Outcome = field(default_factory=Outcome)
     sequence: tuple[int, int] | None = None  # rows and steps of what is run, where it has both
     _outputs: bool = True  # whether probes record outputs of components
@@ -129,7 +133,7 @@ class Case:
             DivergenceFound: ``side`` tells which side deviates, ``both`` when both do at the same place.
         """
         found: dict[str, Divergence] = {}
-        for subject in (sides.reference, sides.candidate):
+        for subject in self._under_contract(sides):
             try:
                 base = self._run(expected, subject, probe=False)
                 run = self._run(actual, subject, probe=False)
@@ -157,7 +161,7 @@ class Case:
         ``component`` overrides the place that a divergence names; by default it is the key.
         """
         found: dict[str, Divergence] = {}
-        for subject in (sides.reference, sides.candidate):
+        for subject in self._under_contract(sides):
             try:
                 with _quiet(subject), staying(f"the {subject.side}, in phase {phase!r},"):
                     actual = observe(subject)
@@ -182,6 +186,9 @@ class Case:
                     )
                     break
         self._report(found, cause, sides)
+
+    def _under_contract(self, sides: Sides) -> list[Subject]:
+        return [getattr(sides, side) for side in self.contracts_on]
 
     def _raising_component(self, observe: Callable[[Subject], Any], subject: Subject) -> str:
         """Observe once more with probes, which also sit on copies of the subject.
@@ -328,6 +335,8 @@ class Case:
 
     def _prove_non_interference(self, program: Program, sides: Sides, runs: dict[str, Run]) -> None:
         for side, run in runs.items():
+            if side not in self.contracts_on:
+                continue
             bare = self._run(program, getattr(sides, side), probe=False).trace
             watched = run.trace.without_probes()
             for place, entry in watched:

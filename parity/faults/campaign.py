@@ -16,11 +16,12 @@ from typing import Any
 
 import torch
 
+from parity.checks.case import BOTH
 from parity.checks.catalogue import checks_of
 from parity.compare.verdict import Verdict
 from parity.conditions import judging
 from parity.faults.children import ChildDied, ChildTimeout, in_child
-from parity.faults.mutation.fates import LEFT_OUT, fate, smaller
+from parity.faults.mutation.fates import ALONE, LEFT_OUT, fate, smaller
 from parity.faults.mutation.mutants import Mutant, mutants_of
 from parity.faults.plant import planted
 from parity.faults.registry import Catalogue, Fault, Plant, load_catalogues
@@ -132,7 +133,8 @@ def _row(pair: Pair, fault: Fault) -> dict[str, Any]:
     place, found = "", None
     with judging(profile="parity-ci"), planted(fault.plant) as patcher:
         faulty = dataclasses.replace(pair, fault_hooks=tuple(patcher.hooks))
-        session, small = Session(faulty), Session(smaller(faulty))
+        contracts_on = BOTH if fault.place == "reference" else ALONE
+        session, small = Session(faulty), Session(smaller(faulty), contracts_on)
         for name, check in checks_of(pair).items():
             declared = name == fault.check
             if name in LEFT_OUT and not declared:
@@ -175,20 +177,20 @@ def _original(pair: Pair, name: str) -> dict[str, Any]:
 
 def _control(pair: Pair, name: str) -> dict[str, Any]:
     control = load_catalogues()[pair.name].controls[name]
-    return _alarms(pair, 0, EXAMPLES, control.plant)
+    return _alarms(pair, 0, EXAMPLES, ALONE, control.plant)
 
 
 def _clean(pair: Pair, seed: str) -> dict[str, Any]:
-    return _alarms(pair, int(seed), ALARM_EXAMPLES, lambda patcher: None)
+    return _alarms(pair, int(seed), ALARM_EXAMPLES, BOTH, lambda patcher: None)
 
 
-def _alarms(pair: Pair, seed: int, examples: int, plant: Plant) -> dict[str, Any]:
+def _alarms(pair: Pair, seed: int, examples: int, contracts_on: tuple[str, ...], plant: Plant) -> dict[str, Any]:
     """Who takes a pair that is right for wrong: our checks, on examples drawn from a seed, and today's means."""
 
     def run() -> dict[str, Any]:
         with judging(profile="parity-ci"), planted(plant) as patcher:
             harmless = dataclasses.replace(pair, fault_hooks=tuple(patcher.hooks))
-            session, builds = Session(smaller(harmless)), Builds(harmless)
+            session, builds = Session(smaller(harmless), contracts_on), Builds(harmless)
             caught = []
             for name, check in checks_of(pair).items():
                 if name in LEFT_OUT:

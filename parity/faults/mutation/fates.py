@@ -29,6 +29,10 @@ BY_COST = (
     *("optimizer", "clipping", "construction", "fields", "training", "experience", "checkpoint", "configuration"),
 )
 SECONDS = 120.0
+#: Contracts are asked of the candidate alone where one example of the pair with its smaller sizes is a first question:
+#: nothing that is planted in the candidate touches the reference, and what both share shows on either. It can cost a
+#: catch, never make one.
+ALONE = ("candidate",)
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ def _judge(mutant: Mutant | None, pair: Pair, names: list[str]) -> Fate:
     found = Fate(_name(mutant), pair.name, "survived")
     try:
         with judging(profile="parity-ci"), mutated(mutant) if mutant is not None else nullcontext():
-            session, small = Session(pair), Session(smaller(pair))
+            session, small = Session(pair), Session(smaller(pair), ALONE)
             # most are seen by the first example of some check, whatever the sizes, and the narrow dtype sees little
             # that the wide one does not
             wide = [(name, CHECKS[name].dtypes[0]) for name in names]

@@ -178,20 +178,42 @@ def test_any_other_exception_ends_in_an_error_not_in_a_traceback():
     assert (result.verdict, result.reason) == (Verdict.ERROR, "KeyError: 'oops'")
 
 
+def doubled(example: Example):
+    def expected(subject, trace):
+        trace.record("output", 2 * subject.policy(subject.floats((example["rows"], 3), 1)))
+
+    return expected
+
+
+def judge_doubled(case: Case, example: Example) -> None:
+    case.contract(doubled(example), program(example), case.builds.sides(case.recipe(), None))
+
+
 def test_a_contract_says_whose_fault_it_is():
-    def doubled(example):
-        def expected(subject, trace):
-            trace.record("output", 2 * subject.policy(subject.floats((example["rows"], 3), 1)))
-
-        return expected
-
-    def body(case: Case, example: Example) -> None:
-        case.contract(doubled(example), program(example), case.builds.sides(case.recipe(), None))
-
-    result = run(toy_pair(), check=toy_check(body))
+    result = run(toy_pair(), check=toy_check(judge_doubled))
     assert result.divergence is not None
     assert result.divergence["side"] == "both"
     assert "the fault is shared" in result.divergence["notes"][-1]
+
+
+def judge_widths(case: Case, example: Example) -> None:
+    sides = case.builds.sides(case.recipe(), None)
+    case.facts(lambda subject: {"width": subject.policy.last.out_features}, {"width": 7}, sides, phase="build")
+
+
+@pytest.mark.parametrize("body", [judge_doubled, judge_widths])
+@pytest.mark.parametrize("side", ["reference", "candidate"])
+def test_a_session_asks_contracts_of_the_sides_that_it_is_told(side, body):
+    session = Session(toy_pair(), contracts_on=(side,))
+    result = run_cell(session, CELL, max_examples=2, seed=1, check=toy_check(body))
+    assert result.divergence is not None
+    assert result.divergence["side"] == side
+
+
+def test_a_side_without_contracts_is_still_compared():
+    session = Session(toy_pair(NoReLU), contracts_on=("candidate",))
+    result = run_cell(session, CELL, max_examples=6, seed=1, check=toy_check())
+    assert result.verdict == Verdict.DIVERGENT
 
 
 def test_inconclusive_passes_through_with_its_reason():
