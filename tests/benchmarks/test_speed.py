@@ -72,6 +72,7 @@ MISSED: Mapping[tuple[str, str], Missed] = {
         "with nothing else at all the ratio would be 1.3",
     ),
 }
+CLEARLY = 1.05  # above a target by more than measurements of a noisy machine scatter
 MOST_MEMORY = 1.0
 MOST_OVER_TRANSCRIPTION = 1.3
 MOST_FOR_PROBING = 1.15
@@ -170,6 +171,7 @@ def test_the_candidate_is_no_slower_and_no_larger(sides, measure, ratio, figures
     assert kept.get("memory", 0.0) <= MOST_MEMORY
     missed = MISSED.get((sides.pair.name, measure))
     assert kept["speed"] >= (least if missed is None else missed.least)
+    assert missed is None or kept["speed"] < CLEARLY * least, "the target is reached: take the entry out of MISSED"
     if missed is not None and kept["speed"] < least:
         pytest.xfail(f"{kept['speed']:.2f}, not {least}: {missed.why}")
 

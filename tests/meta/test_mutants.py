@@ -12,9 +12,11 @@ from parity.faults.campaign import chosen, perform, start_process, tasks
 from parity.faults.registry import load_catalogues
 from parity.pairs.registry import registered_pairs
 
-SAMPLE, SEED = 24, 20_261_129
-#: 97 % of those that are not listed as equivalent must be seen: of so few, all but one.
-MOST_SURVIVORS = 1
+SAMPLE, SEED = 72, 20_261_121
+#: Of those that are not listed as equivalent, as in ``make faults``.
+LEAST_SEEN = 0.97
+#: Of all mutants two fifths are seen by a divergence: of 72 that another seed draws, a quarter or more in 999 of 1,000.
+LEAST_BY_DIVERGENCE = SAMPLE // 4
 
 
 @pytest.mark.timeout(600)
@@ -26,9 +28,11 @@ def test_a_sample_of_the_mutants_is_seen() -> None:
         (original,) = pool.map(perform, [("original", "fast", "original")])
         answers = list(pool.map(perform, found))
     assert original["fate"] == "survived", original  # or no kill would mean anything
-    survivors = [answer for answer in answers if answer["fate"] == "survived"]
-    assert len(survivors) <= MOST_SURVIVORS, [(mutant["name"], mutant["before"]) for mutant in survivors]
-    assert sum(answer["fate"] == "divergence" for answer in answers) >= SAMPLE // 4
+    judged = [answer for answer in answers if answer["fate"] not in ("listed", "not planted")]
+    survivors = [answer for answer in judged if answer["fate"] == "survived"]
+    allowed = (1 - LEAST_SEEN) * len(judged)
+    assert len(survivors) <= allowed, [(answer["name"], answer["before"]) for answer in survivors]
+    assert sum(answer["fate"] == "divergence" for answer in answers) >= LEAST_BY_DIVERGENCE
 
 
 def test_equivalents_are_mutants_that_exist() -> None:
