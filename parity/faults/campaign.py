@@ -100,6 +100,8 @@ def perform(task: Task) -> dict[str, Any]:
     kind, pair, name = task
     started = time.perf_counter()
     found = _PERFORMED[kind](registered_pairs()[pair], name)
+    if "reason" in found:  # reports are read elsewhere: files by their place in the repository
+        found["reason"] = found["reason"].replace(f"{Path.cwd()}{os.sep}", "")
     return {"kind": kind, "pair": pair, "name": name, **found, "seconds": time.perf_counter() - started}
 
 
