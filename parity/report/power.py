@@ -11,6 +11,14 @@ LEAST_CAUGHT, LEAST_PINNED, LEAST_KILLED = 1.0, 0.95, 0.97
 #: Listing mutants as equivalent must not become the way to get rid of them.
 MOST_EQUIVALENT = 0.1
 
+#: What a reader of the matrix must know; see ``parity.faults.campaign``.
+ONE_EXAMPLE = (
+    "A fault's declared check draws its own number of examples. Each other check sees one, of the simplest kind, on "
+    "the pair's smaller sizes, and asks contracts of the candidate alone unless the fault is the reference's; "
+    "`compile`, `distributed`, `device` and `throughput` judge only what is declared for them. So an empty field says "
+    "that one look did not see the fault, and *it alone* is how many one look of all others leaves to a check."
+)
+
 Answers = Sequence[Mapping[str, Any]]
 OURS = "parity"
 
@@ -129,7 +137,7 @@ def to_markdown(content: Mapping[str, Any]) -> str:
     if "named" in found:
         rows = [["check", "catches", "it alone"]]
         rows += [[name, str(c["catches"]), str(c["alone"])] for name, c in found["named"]["by_check"].items()]
-        parts += ["", "### What each check catches", "", *_table(rows)]
+        parts += ["", "### What each check catches", "", ONE_EXAMPLE, "", *_table(rows)]
     for fate, title in (("survived", "Mutants that survive"), ("listed", "Mutants listed as equivalent")):
         rows = [["mutant", "line", "before", "after", "because"]]
         rows += [
