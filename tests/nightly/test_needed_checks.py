@@ -1,6 +1,7 @@
 """Each check is needed: it catches a fault that all others pass, with all the examples that they draw.
 
-The kill matrix of ``make faults`` says so of many faults, after one example of each other check.
+The kill matrix of ``make faults`` says so of many faults, after one example of each other check. There as here those
+that judge the platform, or take seconds whatever they judge, are not among the others.
 """
 
 from __future__ import annotations
