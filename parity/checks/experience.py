@@ -112,6 +112,7 @@ def _judge(case: Case, example: Example) -> None:
     if example["beyond"]:
         unbounded = {**settings, "update_epochs": 2, "ppo": {**settings["ppo"], "target_kl": None}}
         case.contract(runs.expected(unbounded, 1), runs.found(unbounded, 1), sides)
+        # of a copy: where contracts are asked of the candidate alone, this is the first to train the reference
         planned = runs.near(sides.reference.copy(), unbounded), BEYOND
     case.contract(runs.expected(*planned), runs.found(*planned), sides)
     case.contract(runs.expected(whole, 1), runs.found(whole, 1), sides)

@@ -179,20 +179,20 @@ def _original(pair: Pair, name: str) -> dict[str, Any]:
 
 def _control(pair: Pair, name: str) -> dict[str, Any]:
     control = load_catalogues()[pair.name].controls[name]
-    return _alarms(pair, 0, EXAMPLES, ALONE, control.plant)
+    return _alarms(pair, 0, EXAMPLES, control.plant)
 
 
 def _clean(pair: Pair, seed: str) -> dict[str, Any]:
-    return _alarms(pair, int(seed), ALARM_EXAMPLES, BOTH, lambda patcher: None)
+    return _alarms(pair, int(seed), ALARM_EXAMPLES, lambda patcher: None)
 
 
-def _alarms(pair: Pair, seed: int, examples: int, contracts_on: tuple[str, ...], plant: Plant) -> dict[str, Any]:
+def _alarms(pair: Pair, seed: int, examples: int, plant: Plant) -> dict[str, Any]:
     """Who takes a pair that is right for wrong: our checks, on examples drawn from a seed, and today's means."""
 
     def run() -> dict[str, Any]:
         with judging(profile="parity-ci"), planted(plant) as patcher:
             harmless = dataclasses.replace(pair, fault_hooks=tuple(patcher.hooks))
-            session, builds = Session(smaller(harmless), contracts_on), Builds(harmless)
+            session, builds = Session(smaller(harmless)), Builds(harmless)
             caught = []
             for name, check in checks_of(pair).items():
                 if name in LEFT_OUT:

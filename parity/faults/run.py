@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from parity.checks.catalogue import checks_of
 from parity.compare.verdict import Verdict
-from parity.faults.mutation.fates import ALONE
 from parity.faults.plant import planted
 from parity.faults.registry import Control, Fault
 from parity.pairs.recipe import Pair
@@ -77,12 +76,9 @@ def run_fault(
 def run_control(
     pair: Pair, control: Control, *, checks: Iterable[str] | None = None, max_examples: int | None = None
 ) -> list[Result]:
-    """Plant a harmless change and run every check in every dtype; all must pass.
-
-    Contracts are asked of the candidate alone: the reference is that of the clean pair.
-    """
+    """Plant a harmless change and run every check in every dtype; all must pass."""
     with planted(control.plant) as patcher:
-        session = Session(dataclasses.replace(pair, fault_hooks=tuple(patcher.hooks)), ALONE)
+        session = Session(dataclasses.replace(pair, fault_hooks=tuple(patcher.hooks)))
         results = [
             run_cell(session, Cell(pair.name, check.name, "cpu", dtype), max_examples=max_examples, shrink=False)
             for check in checks_of(pair).values()
