@@ -38,6 +38,9 @@ class Check:
         devices: where it judges anything; not applicable on the others.
         nightly_pairs: names (globs) of pairs for which only the nightly profile plans it.
         own: whether a user added it, for described pairs.
+
+    Raises:
+        Misuse: there is no dtype, so no cell: under pytest that would be a skip without a reason.
     """
 
     name: str
@@ -50,6 +53,10 @@ class Check:
     devices: tuple[str, ...] = ("cpu", "cuda")
     nightly_pairs: tuple[str, ...] = ()
     own: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.dtypes:
+            raise Misuse(f"check {self.name!r}: no dtype is given, so it would judge nothing; give 'float64' at least")
 
     def applies(self, pair: Pair) -> bool:
         """Whether there can be cells of this check for a pair."""

@@ -258,6 +258,7 @@ def test_a_description_that_contradicts_itself_is_refused(options: dict[str, Any
         (lambda: parity.tests_of(pair(), pair()), "two pairs are named 'mine'"),
         (lambda: parity.judge(pair(), checks="forwrad"), "no check matches 'forwrad'; did you mean 'forward'"),
         (lambda: parity.check(name="forward"), "'forward' is the name of a check that ships"),
+        (lambda: parity.check(name="idle", dtypes=())(lambda policy: None), "check 'idle': no dtype is given"),
     ],
 )
 def test_every_other_argument_is_refused_by_name(make: Callable[[], object], message: str) -> None:
